@@ -1,0 +1,58 @@
+//! The budget of mappings. The kernel allows a process vm.max_map_count mappings
+//! (65,530 by default), and every isolated page that is opened splits one into
+//! three. Faults therefore open larger and larger aligned runs as the budget is
+//! used up, long before mprotect would fail and before the rest of the process
+//! could be refused a mapping.
+
+use crate::region::Region;
+use crate::state::{State, Word};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+static AVAILABLE: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Measures how many mappings the process may still make. Called when a region
+/// is attached, never by the handler.
+pub fn measure() {
+    let in_use: u32 = Region::all()
+        .map(|region| region.state.load(Word::Mappings))
+        .sum();
+    if let Some(limit) = crate::inspect::map_limit() {
+        let others = crate::inspect::count_mappings().saturating_sub(in_use);
+        AVAILABLE.store(limit.saturating_sub(others), Ordering::Relaxed);
+    }
+}
+
+/// How many pages the next fault opens: 1 while there is plenty of room.
+pub fn run_length() -> u32 {
+    let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
+    let in_use: u64 = Region::all()
+        .map(|region| u64::from(region.state.load(Word::Mappings)))
+        .sum();
+    match in_use * 16 {
+        used if used < available * 8 => 1,
+        used if used < available * 10 => 32,
+        used if used < available * 12 => 1024,
+        _ => u32::MAX,
+    }
+}
+
+/// Counts what opening the run `first..end` does to the number of mappings, as an
+/// upper bound: a run joins at most one neighbour, since pages that were written
+/// apart don't merge into one mapping when the gap between them is closed.
+pub fn account(state: &State, first: u32, end: u32) {
+    let image_pages = state.load(Word::ImagePages);
+    let left = first > 0 && state.is_writable(first - 1);
+    let right = end < image_pages && state.is_writable(end);
+    let mappings = state.word(Word::Mappings);
+    match (left, right) {
+        (false, false) => {
+            mappings.fetch_add(2, Ordering::Relaxed);
+        }
+        (true, true) => {
+            let _ = mappings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                Some(count.saturating_sub(1))
+            });
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,213 @@
+//! The fault handler. It runs on the signal stack of whichever thread wrote to a
+//! protected page, so it allocates nothing, locks nothing and calls only what is
+//! safe in a signal handler: mprotect, mmap, mincore, pwrite, lseek, sigaction.
+//! It decides by address alone; every fault that isn't in an attached region
+//! goes to the handler that was there before.
+//!
+//! Seed: u3e_fault, _ce_flaw_mprotect, _ce_flaw_mmap.
+
+use crate::region::Region;
+use crate::state::{FLAG_IMAGE_LOST, NO_PAGE, Word};
+use crate::{budget, errno, guard, mapping};
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicU32, Ordering};
+use libc::{c_int, c_void, sigaction, siginfo_t};
+
+/// The actions that were there before ours. Written once, before ours is installed.
+struct Previous(UnsafeCell<[MaybeUninit<sigaction>; 2]>);
+
+// SAFETY: `install` is the only writer; it has finished with an entry before the
+// handler that reads it can run.
+unsafe impl Sync for Previous {}
+
+static PREVIOUS: Previous = Previous(UnsafeCell::new([const { MaybeUninit::uninit() }; 2]));
+static INSTALLED: AtomicU32 = AtomicU32::new(0);
+
+const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Installs the handler, once in the life of the process.
+pub fn install() -> i32 {
+    if INSTALLED.swap(1, Ordering::AcqRel) != 0 {
+        return 0;
+    }
+    for (index, signal) in SIGNALS.iter().enumerate() {
+        // SAFETY: PREVIOUS is written here only, and each entry before the handler
+        // that reads it is installed; `action` is fully initialised, zero being a
+        // valid value of every field that is not set.
+        let result = unsafe {
+            let previous = (*PREVIOUS.0.get())[index].as_mut_ptr();
+            if libc::sigaction(*signal, core::ptr::null(), previous) != 0 {
+                -1
+            } else {
+                let mut action: sigaction = core::mem::zeroed();
+                action.sa_sigaction = handle as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+                libc::sigaction(*signal, &action, core::ptr::null_mut())
+            }
+        };
+        if result != 0 {
+            INSTALLED.store(0, Ordering::Release);
+            return -errno::last();
+        }
+    }
+    0
+}
+
+extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let saved = errno::last();
+    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler.
+    let (address, code) = unsafe { ((*info).si_addr() as usize, (*info).si_code) };
+    // A code of zero or below was sent by a process, not raised by an access.
+    let handled = code > 0
+        && Region::find(address).is_some_and(|(region, page)| {
+            if is_lost_file(signal, code) {
+                replace_lost_page(&region, page, address)
+            } else {
+                open(&region, page)
+            }
+        });
+    if !handled {
+        delegate(signal, info, context);
+    }
+    errno::restore(saved);
+}
+
+/// Whether the fault says that a file behind a mapping has no such page.
+fn is_lost_file(signal: c_int, code: i32) -> bool {
+    const BUS_ADRERR: i32 = 2;
+    // On macOS SIGBUS is how a protection fault is reported.
+    cfg!(target_os = "linux") && signal == libc::SIGBUS && code == BUS_ADRERR
+}
+
+/// Hands a fault that isn't ours to the handler that was there before.
+fn delegate(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let index = if signal == SIGNALS[0] { 0 } else { 1 };
+    // SAFETY: `install` filled the entry in before this handler could run. The old
+    // handler is called as its own flags say it wants to be called.
+    unsafe {
+        let previous = (*PREVIOUS.0.get())[index].assume_init_ref();
+        match previous.sa_sigaction {
+            // Ignoring a fault would repeat it for ever; the system kills instead.
+            libc::SIG_DFL | libc::SIG_IGN => {
+                let mut default: sigaction = core::mem::zeroed();
+                default.sa_sigaction = libc::SIG_DFL;
+                libc::sigaction(signal, &default, core::ptr::null_mut());
+                if (*info).si_code <= 0 {
+                    libc::raise(signal);
+                }
+            }
+            handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+                let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                    core::mem::transmute(handler);
+                handler(signal, info, context);
+            }
+            handler => {
+                let handler: extern "C" fn(c_int) = core::mem::transmute(handler);
+                handler(signal);
+            }
+        }
+    }
+}
+
+/// Makes a page writable and marks it dirty; false when it can't be done.
+pub fn open(region: &Region, page: u32) -> bool {
+    let state = &region.state;
+    if page == state.load(Word::GuardPage) {
+        return guard::hit(region, page);
+    }
+    if region.moves_to_scratch && page < state.load(Word::ImagePages) {
+        return open_in_scratch(region, page);
+    }
+    if state.mark_dirty(page) {
+        // Another thread was first, or is just about to make it writable.
+        return mapping::make_writable(region, page, page + 1) || open_more(region, page, 2);
+    }
+    state.add(Word::Faults, 1);
+    match budget::run_length() {
+        1 => {
+            budget::account(state, page, page + 1);
+            mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
+        }
+        length => open_more(region, page, length),
+    }
+}
+
+/// Opens the aligned run of `length` pages around a page, and where the kernel
+/// refuses another mapping ever larger ones: joining runs gives mappings back.
+fn open_more(region: &Region, page: u32, length: u32) -> bool {
+    let state = &region.state;
+    let image_pages = state.load(Word::ImagePages);
+    if page >= image_pages {
+        return mapping::make_writable(region, page, page + 1);
+    }
+    let guard = state.load(Word::GuardPage);
+    let mut length = length.min(image_pages.next_power_of_two());
+    loop {
+        let mut first = page - page % length;
+        let mut end = first.saturating_add(length).min(image_pages);
+        if guard != NO_PAGE && guard < page {
+            first = first.max(guard + 1);
+        } else if guard != NO_PAGE {
+            end = end.min(guard);
+        }
+        if mapping::make_writable(region, first, end) {
+            budget::account(state, first, end);
+            for other in first..end {
+                if other != page && !state.is_writable(other) {
+                    state.mark_opened(other);
+                    state.add(Word::OpenedAhead, 1);
+                }
+            }
+            return true;
+        }
+        if length >= image_pages {
+            return false;
+        }
+        length = length.saturating_mul(2);
+    }
+}
+
+/// Moves a page into the scratch file: its bytes first, then the mapping. One
+/// thread does it; any other that faults meanwhile returns and faults again.
+fn open_in_scratch(region: &Region, page: u32) -> bool {
+    let state = &region.state;
+    state.add(Word::InFlight, 1);
+    let handled = if state.mark_dirty(page) {
+        // Alone here and yet dirty: the mapping is in place, so opening it again
+        // is harmless, and right if someone else protected it.
+        state.load(Word::InFlight) > 1 || mapping::make_writable(region, page, page + 1)
+    } else {
+        state.add(Word::Faults, 1);
+        budget::account(state, page, page + 1);
+        let moved = budget::run_length() == 1 && mapping::move_to_scratch(region, page);
+        if !moved {
+            state.add(Word::ScratchFailures, 1);
+        }
+        moved || mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
+    };
+    state.word(Word::InFlight).fetch_sub(1, Ordering::AcqRel);
+    handled
+}
+
+/// A system page that its file no longer has. In the image that is a loss,
+/// recorded and survived: it becomes zeros and the loom refuses to save. In the
+/// scratch file it is a hole that found no space on disk: ordinary memory serves.
+fn replace_lost_page(region: &Region, page: u32, address: usize) -> bool {
+    let state = &region.state;
+    let of_scratch =
+        region.scratch >= 0 && (page >= state.load(Word::ImagePages) || state.is_dirty(page));
+    if of_scratch {
+        state.add(Word::ScratchFailures, 1);
+        return mapping::is_scratch_hole(region, address) && mapping::replace_system_page(address);
+    }
+    if !mapping::replace_system_page(address) {
+        return false;
+    }
+    state.mark_dirty(page);
+    state.store(Word::LostPage, page);
+    state
+        .word(Word::Flags)
+        .fetch_or(FLAG_IMAGE_LOST, Ordering::AcqRel);
+    true
+}

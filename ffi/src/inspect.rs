@@ -1,0 +1,293 @@
+//! What the kernel knows about a region: which pages were ever touched, how they
+//! are mapped, how many mappings the process has. Never called by the handler.
+
+use crate::errno;
+use crate::region::{Region, loom_system_page_size};
+use libc::{c_char, c_int};
+
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+
+fn open(path: *const c_char) -> c_int {
+    // SAFETY: callers pass literals that end in zero.
+    unsafe { libc::open(path, libc::O_RDONLY | libc::O_CLOEXEC) }
+}
+
+fn close(file: c_int) {
+    // SAFETY: the descriptor was opened in this file and is used no more.
+    unsafe { libc::close(file) };
+}
+
+/// Sets the bit of every page of a run that was ever touched, in a bitmap whose
+/// first bit stands for `first`. Where the kernel can't tell, all bits are set.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_touched(slot: u32, first: u32, count: u32, bitmap: *mut u32) -> i32 {
+    let Some(region) = Region::at(slot).filter(|region| region.contains(first, count)) else {
+        return -libc::EINVAL;
+    };
+    // SAFETY: the caller passes a bitmap with a bit for each of the pages, as FFI
+    // buffers are: aligned, alive and unshared during the call.
+    let bitmap = unsafe { core::slice::from_raw_parts_mut(bitmap, count.div_ceil(32) as usize) };
+    bitmap.fill(0);
+    let mark = |bitmap: &mut [u32], page: u32| {
+        if page >= first && page - first < count {
+            bitmap[((page - first) / 32) as usize] |= 1 << ((page - first) % 32);
+        }
+    };
+    let known = scan_pagemap(&region, first, count, |page| mark(bitmap, page))
+        || read_pagemap(&region, first, count, |page| mark(bitmap, page));
+    if !known {
+        bitmap.fill(u32::MAX);
+    }
+    if region.scratch >= 0 {
+        mark_data(&region, first, count, |page| mark(bitmap, page));
+    }
+    0
+}
+
+/// The PAGEMAP_SCAN ioctl (Linux 6.7): the kernel lists touched runs by itself.
+#[cfg(target_os = "linux")]
+fn scan_pagemap(region: &Region, first: u32, count: u32, mut mark: impl FnMut(u32)) -> bool {
+    const PAGEMAP_SCAN: u64 = 0xc060_6610;
+    const CATEGORY_PRESENT: u64 = 8;
+    const CATEGORY_SWAPPED: u64 = 16;
+    const CATEGORY_ZERO_FRAME: u64 = 32;
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Run {
+        start: u64,
+        end: u64,
+        categories: u64,
+    }
+    #[repr(C)]
+    struct Arguments {
+        size: u64,
+        flags: u64,
+        start: u64,
+        end: u64,
+        walk_end: u64,
+        runs: u64,
+        runs_length: u64,
+        max_pages: u64,
+        category_inverted: u64,
+        category_mask: u64,
+        category_anyof_mask: u64,
+        return_mask: u64,
+    }
+
+    let file = open(c"/proc/self/pagemap".as_ptr());
+    if file < 0 {
+        return false;
+    }
+    let mut runs = [Run::default(); 64];
+    let mut start = region.address(first) as u64;
+    let end = start + region.offset(count) as u64;
+    let mut known = true;
+    while start < end {
+        let mut arguments = Arguments {
+            size: size_of::<Arguments>() as u64,
+            flags: 0,
+            start,
+            end,
+            walk_end: 0,
+            runs: runs.as_mut_ptr() as u64,
+            runs_length: runs.len() as u64,
+            max_pages: 0,
+            category_inverted: CATEGORY_ZERO_FRAME,
+            category_mask: CATEGORY_ZERO_FRAME,
+            category_anyof_mask: CATEGORY_PRESENT | CATEGORY_SWAPPED,
+            return_mask: CATEGORY_PRESENT | CATEGORY_SWAPPED,
+        };
+        // SAFETY: the structure is the one that the ioctl takes, its size in front,
+        // and `runs` has the room that it states.
+        let found = unsafe { libc::ioctl(file, PAGEMAP_SCAN as _, &raw mut arguments) };
+        if found < 0 || arguments.walk_end <= start {
+            known = false;
+            break;
+        }
+        for run in &runs[..found as usize] {
+            let from = (run.start - region.base as u64) >> region.page_shift;
+            let to = (run.end - 1 - region.base as u64) >> region.page_shift;
+            (from..=to).for_each(|page| mark(page as u32));
+        }
+        start = arguments.walk_end;
+    }
+    close(file);
+    known
+}
+
+#[cfg(not(target_os = "linux"))]
+fn scan_pagemap(_: &Region, _: u32, _: u32, _: impl FnMut(u32)) -> bool {
+    false
+}
+
+/// /proc/self/pagemap, one word a system page: for kernels without the scan.
+fn read_pagemap(region: &Region, first: u32, count: u32, mut mark: impl FnMut(u32)) -> bool {
+    let file = open(c"/proc/self/pagemap".as_ptr());
+    if file < 0 {
+        return false;
+    }
+    let system_page = loom_system_page_size() as usize;
+    let per_page = region.page_size() / system_page;
+    let mut entries = [0u64; 512];
+    let mut index = 0;
+    let total = count as usize * per_page;
+    let start = region.address(first) as usize / system_page;
+    let mut known = true;
+    while index < total {
+        let wanted = entries.len().min(total - index) * 8;
+        // SAFETY: the buffer has at least `wanted` bytes.
+        let got = unsafe {
+            let offset = (start + index) * 8;
+            libc::pread(
+                file,
+                entries.as_mut_ptr().cast(),
+                wanted,
+                offset as libc::off_t,
+            )
+        };
+        if got < 8 {
+            known = false;
+            break;
+        }
+        for (at, entry) in entries[..got as usize / 8].iter().enumerate() {
+            if entry & (PRESENT | SWAPPED) != 0 {
+                mark(first + ((index + at) / per_page) as u32);
+            }
+        }
+        index += got as usize / 8;
+    }
+    close(file);
+    known
+}
+
+/// Pages that have data in the scratch file: the kernel may have written them out
+/// and forgotten them.
+fn mark_data(region: &Region, first: u32, count: u32, mut mark: impl FnMut(u32)) {
+    let end = region.offset(first + count) as i64;
+    let mut offset = region.offset(first) as i64;
+    while offset < end {
+        let data = crate::file::loom_seek(region.scratch, offset as u64, 0);
+        if data == -i64::from(libc::ENXIO) || data >= end {
+            return;
+        }
+        let (from, to) = if data < 0 {
+            (offset, end)
+        } else {
+            let hole = crate::file::loom_seek(region.scratch, data as u64, 1);
+            (data, if hole < 0 { end } else { hole.min(end) })
+        };
+        let last = (to - 1) >> region.page_shift;
+        ((from >> region.page_shift)..=last).for_each(|page| mark(page as u32));
+        offset = to;
+    }
+}
+
+/// Reads a file of /proc line by line, without allocating. Longer lines are cut.
+fn for_each_line(path: *const c_char, mut act: impl FnMut(&[u8])) -> bool {
+    let file = open(path);
+    if file < 0 {
+        return false;
+    }
+    let mut buffer = [0u8; 4096];
+    let mut held = 0;
+    loop {
+        // SAFETY: the buffer has room for what is asked for.
+        let got = unsafe {
+            libc::read(
+                file,
+                buffer[held..].as_mut_ptr().cast(),
+                buffer.len() - held,
+            )
+        };
+        if got <= 0 {
+            break;
+        }
+        let end = held + got as usize;
+        let mut start = 0;
+        while let Some(length) = buffer[start..end].iter().position(|byte| *byte == b'\n') {
+            act(&buffer[start..start + length]);
+            start += length + 1;
+        }
+        if start == 0 && end == buffer.len() {
+            start = end;
+        }
+        buffer.copy_within(start..end, 0);
+        held = end - start;
+    }
+    close(file);
+    true
+}
+
+/// How many mappings the process has.
+pub fn count_mappings() -> u32 {
+    let mut count = 0;
+    for_each_line(c"/proc/self/maps".as_ptr(), |_| count += 1);
+    count
+}
+
+/// How many mappings the kernel allows a process, where it says so.
+pub fn map_limit() -> Option<u32> {
+    let mut limit = None;
+    for_each_line(c"/proc/sys/vm/max_map_count".as_ptr(), |line| {
+        limit = line.iter().try_fold(0u32, |sum, digit| {
+            sum.checked_mul(10)?
+                .checked_add(u32::from(digit.checked_sub(b'0')?))
+        });
+    });
+    limit
+}
+
+fn hexadecimal(text: &[u8]) -> u64 {
+    text.iter().fold(0, |sum, digit| {
+        sum << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or(0))
+    })
+}
+
+/// Lists how the region is mapped: for each mapping three words, its first system
+/// page in the region, its number of system pages, and its properties (read 1,
+/// write 2, shared 4, of a file 8). Returns how many there are, which may be more
+/// than there was room for.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_mappings(slot: u32, list: *mut u32, capacity: u32) -> i32 {
+    let Some(region) = Region::at(slot) else {
+        return -libc::EINVAL;
+    };
+    // SAFETY: the caller passes room for `capacity` entries, as an FFI buffer is.
+    let list = unsafe { core::slice::from_raw_parts_mut(list, capacity as usize * 3) };
+    let system_page = loom_system_page_size() as u64;
+    let (base, end) = (
+        region.base as u64,
+        region.base as u64 + region.offset(region.pages) as u64,
+    );
+    let mut found = 0;
+    let read = for_each_line(c"/proc/self/maps".as_ptr(), |line| {
+        let mut fields = line
+            .split(|byte| *byte == b' ')
+            .filter(|field| !field.is_empty());
+        let (Some(range), Some(access)) = (fields.next(), fields.next()) else {
+            return;
+        };
+        let inode = fields.nth(2).unwrap_or(b"0");
+        let dash = range
+            .iter()
+            .position(|byte| *byte == b'-')
+            .unwrap_or(range.len());
+        let from = hexadecimal(&range[..dash]).max(base);
+        let to = hexadecimal(range.get(dash + 1..).unwrap_or(b"")).min(end);
+        if from >= to || access.len() < 4 {
+            return;
+        }
+        if let Some(entry) = list.chunks_exact_mut(3).nth(found) {
+            entry[0] = ((from - base) / system_page) as u32;
+            entry[1] = ((to - from) / system_page) as u32;
+            entry[2] = u32::from(access[0] == b'r')
+                | u32::from(access[1] == b'w') << 1
+                | u32::from(access[3] == b's') << 2
+                | u32::from(inode != b"0") << 3;
+        }
+        found += 1;
+    });
+    if read { found as i32 } else { -errno::last() }
+}

@@ -1,0 +1,32 @@
+//! The native half of Loom: what TypeScript can't do itself. It maps files and
+//! anonymous memory over a region that JavaScript owns, sets page protection,
+//! and handles the faults by which a first write to a page is noticed. It
+//! knows no file format and takes no decision that can wait for TypeScript.
+//!
+//! Every exported function returns zero or a count when it succeeds and a
+//! negated errno when it doesn't. Pages are loom pages, counted from the start
+//! of the region, unless a name says system page.
+#![cfg_attr(not(test), no_std)]
+
+mod budget;
+mod errno;
+mod fault;
+mod file;
+mod guard;
+mod inspect;
+mod mapping;
+mod region;
+mod state;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // SAFETY: abort takes nothing and never returns.
+    unsafe { libc::abort() }
+}
+
+/// The prebuilt core library names this symbol, and nothing ever calls it: a
+/// panic aborts here.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

@@ -1,0 +1,230 @@
+//! Mappings and protection of a region's pages: what the handler needs, and the
+//! same for TypeScript. Seed: _ce_loom_mapf, _ce_loom_mapf_ephemeral,
+//! _ce_loom_protect, _ce_flaw_mmap, _ce_toss_pages.
+
+use crate::errno;
+use crate::region::Region;
+use crate::state::Word;
+use crate::{budget, fault};
+use libc::{
+    MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ,
+    PROT_WRITE, c_int, c_void, off_t,
+};
+
+/// Sets the protection of `first..end`.
+pub fn protect(region: &Region, first: u32, end: u32, protection: c_int) -> bool {
+    // SAFETY: callers pass pages of the region, which JavaScript keeps mapped until
+    // it is detached. Changing their protection leaves their content alone.
+    unsafe {
+        libc::mprotect(
+            region.address(first),
+            region.offset(end - first),
+            protection,
+        ) == 0
+    }
+}
+
+/// Makes `first..end` readable and writable.
+pub fn make_writable(region: &Region, first: u32, end: u32) -> bool {
+    protect(region, first, end, PROT_READ | PROT_WRITE)
+}
+
+/// Maps something else over `first..end`.
+fn map(
+    region: &Region,
+    first: u32,
+    end: u32,
+    protection: c_int,
+    flags: c_int,
+    file: c_int,
+) -> bool {
+    let (address, length) = (region.address(first), region.offset(end - first));
+    let offset = if file < 0 {
+        0
+    } else {
+        region.offset(first) as off_t
+    };
+    // SAFETY: MAP_FIXED replaces pages of the region only, which is memory that
+    // JavaScript reads and writes as plain bytes; no Rust reference points there.
+    let result =
+        unsafe { libc::mmap(address, length, protection, flags | MAP_FIXED, file, offset) };
+    if result == libc::MAP_FAILED {
+        return false;
+    }
+    // Huge pages would make one touched byte look like 512 touched system pages.
+    #[cfg(target_os = "linux")]
+    if file < 0 {
+        // SAFETY: advice about the mapping just made; where it is unknown it fails
+        // and nothing changes.
+        unsafe { libc::madvise(address, length, libc::MADV_NOHUGEPAGE) };
+    }
+    true
+}
+
+/// Makes `first..end` fresh anonymous memory, all zeros.
+pub fn replace_with_zeros(region: &Region, first: u32, end: u32) -> bool {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    map(region, first, end, PROT_READ | PROT_WRITE, flags, -1)
+}
+
+/// Moves one page into the scratch file, content first, so that no reader ever
+/// sees it without. The write reads the page where it lies: no buffer is needed.
+pub fn move_to_scratch(region: &Region, page: u32) -> bool {
+    let (address, length) = (region.address(page), region.page_size());
+    let mut done = 0;
+    while done < length {
+        // SAFETY: the page is readable, and `done` stays below its length.
+        let written = unsafe {
+            let from = address.byte_add(done);
+            let offset = (region.offset(page) + done) as off_t;
+            libc::pwrite(region.scratch, from, length - done, offset)
+        };
+        match written {
+            0 => return false,
+            -1 if errno::last() == libc::EINTR => {}
+            -1 => return false,
+            count => done += count as usize,
+        }
+    }
+    map(
+        region,
+        page,
+        page + 1,
+        PROT_READ | PROT_WRITE,
+        MAP_SHARED,
+        region.scratch,
+    )
+}
+
+/// Whether the system page at `address` is a hole of the scratch file. Where the
+/// file has data there, reading it failed, and zeros would be a silent loss.
+pub fn is_scratch_hole(region: &Region, address: usize) -> bool {
+    let system_page = crate::region::loom_system_page_size() as usize;
+    let offset = ((address & !(system_page - 1)) - region.base) as i64;
+    let data = crate::file::loom_seek(region.scratch, offset as u64, 0);
+    data == -i64::from(libc::ENXIO) || data >= offset + system_page as i64
+}
+
+/// Puts ordinary memory, all zeros, in place of the system page at `address`.
+pub fn replace_system_page(address: usize) -> bool {
+    let system_page = crate::region::loom_system_page_size() as usize;
+    let start = (address & !(system_page - 1)) as *mut c_void;
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    // SAFETY: callers pass an address in a region, all of whose system pages are
+    // plain bytes that JavaScript owns; no Rust reference points there.
+    let result = unsafe { libc::mmap(start, system_page, PROT_READ | PROT_WRITE, flags, -1, 0) };
+    result != libc::MAP_FAILED
+}
+
+/// Whether any part of a page is in memory, as mincore says.
+pub fn is_resident(region: &Region, page: u32) -> bool {
+    // A loom page is at most 64 KiB: 16 system pages of 4 KiB.
+    let mut vector = [0 as libc::c_uchar; 16];
+    // SAFETY: the page lies in the region, and the vector has room for the most
+    // system pages that a loom page can have.
+    let result = unsafe {
+        libc::mincore(
+            region.address(page),
+            region.page_size(),
+            vector.as_mut_ptr().cast(),
+        )
+    };
+    result == 0 && vector.iter().any(|byte| byte & 1 != 0)
+}
+
+fn with_pages(slot: u32, first: u32, count: u32, act: impl FnOnce(&Region) -> bool) -> i32 {
+    match Region::at(slot) {
+        Some(region) if region.contains(first, count) => {
+            if count == 0 || act(&region) {
+                0
+            } else {
+                -errno::last()
+            }
+        }
+        _ => -libc::EINVAL,
+    }
+}
+
+/// Maps pages of a file, privately and from the offset that equals their own, as
+/// read-only: what is written there is never seen by the file.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32) -> i32 {
+    with_pages(slot, first, count, |region| {
+        map(region, first, first + count, PROT_READ, MAP_PRIVATE, file)
+    })
+}
+
+/// Maps pages of the scratch file, shared and writable.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_map_scratch(slot: u32, first: u32, count: u32) -> i32 {
+    with_pages(slot, first, count, |region| {
+        map(
+            region,
+            first,
+            first + count,
+            PROT_READ | PROT_WRITE,
+            MAP_SHARED,
+            region.scratch,
+        )
+    })
+}
+
+/// Makes pages fresh anonymous memory, all zeros and writable.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_map_anonymous(slot: u32, first: u32, count: u32) -> i32 {
+    with_pages(slot, first, count, |region| {
+        replace_with_zeros(region, first, first + count)
+    })
+}
+
+/// Makes pages inaccessible (0), readable (1) or writable too (2).
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_protect(slot: u32, first: u32, count: u32, access: u32) -> i32 {
+    let protection = match access {
+        0 => PROT_NONE,
+        1 => PROT_READ,
+        _ => PROT_READ | PROT_WRITE,
+    };
+    with_pages(slot, first, count, |region| {
+        protect(region, first, first + count, protection)
+    })
+}
+
+/// Does for every clean page of a run what a fault in it would do, so that the
+/// kernel can write there.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_touch(slot: u32, first: u32, count: u32) -> i32 {
+    with_pages(slot, first, count, |region| {
+        let image_pages = region.state.load(Word::ImagePages);
+        let end = first + count;
+        let guarded = (first..end).contains(&region.state.load(Word::GuardPage));
+        if !region.moves_to_scratch && count > 1 && end <= image_pages && !guarded {
+            budget::account(&region.state, first, end);
+            return make_writable(region, first, end)
+                && (first..end).all(|page| {
+                    region.state.mark_dirty(page);
+                    true
+                });
+        }
+        (first..end)
+            .filter(|&page| page < image_pages && !region.state.is_dirty(page))
+            .all(|page| fault::open(region, page))
+    })
+}
+
+/// Hands the memory of pages back to the system; they read as zeros from then on
+/// (anonymous memory), or as their file does (mapped pages).
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_discard(slot: u32, first: u32, count: u32) -> i32 {
+    with_pages(slot, first, count, |region| {
+        #[cfg(target_os = "linux")]
+        {
+            let (address, length) = (region.address(first), region.offset(count));
+            // SAFETY: the region's own pages, whose content the caller gives up.
+            unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) == 0 }
+        }
+        // MADV_DONTNEED is only a hint elsewhere: a new mapping does what it says.
+        #[cfg(not(target_os = "linux"))]
+        replace_with_zeros(region, first, first + count)
+    })
+}

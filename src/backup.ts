@@ -1,0 +1,197 @@
+/**
+ * Backup: a consistent copy of an image, into a new directory or over an old
+ * backup. The copy is written under another name and renamed when it is whole
+ * and synced, so that the old backup is good until the new one is.
+ *
+ * Seed: u3e_backup, _ce_image_copy.
+ */
+import { isZero } from "./checksum.ts";
+import { lockDirectory, recordedPageSize, recordPageSize } from "./directory.ts";
+import { LoomError } from "./errors.ts";
+import { Image } from "./image.ts";
+import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
+import { applyPatch } from "./patch.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import { decide, examine, recover } from "./recovery.ts";
+import { ifPresent, quietly, type Storage } from "./storage.ts";
+
+/** How far a backup is, in bytes. */
+export interface BackupProgress {
+  /** Of the image, so far. */
+  copied: number;
+  /** In the image. */
+  total: number;
+}
+
+/** How to make a backup. */
+export interface BackupOptions {
+  /**
+   * Whether to replace a backup that is there.
+   *
+   * @default {false}
+   */
+  overwrite?: boolean;
+  /** Called after every few megabytes. */
+  onProgress?: (progress: BackupProgress) => void;
+  /** Cancels the backup; what was there before stays. */
+  signal?: AbortSignal;
+}
+
+/** What a backup holds. */
+export interface BackupReport {
+  /** Pages in it. */
+  pages: number;
+  /** Bytes that were copied; holes are not. */
+  bytes: number;
+  /** Whether a patch that was pending in the source is part of it. */
+  patch: boolean;
+  /** Milliseconds. */
+  ms: number;
+}
+
+/** Pages per read and write: a mebibyte by default. */
+const COPY_BYTES = 1 << 20;
+
+/** What to copy. The caller holds the directory's lock. */
+export interface BackupSource {
+  directory: string;
+  pageSize: number;
+  loomPages: number;
+  /** Undefined where nothing was saved yet. */
+  image?: Image;
+}
+
+/** Copies the image of one directory to another. */
+export function* backup(
+  storage: Storage,
+  source: BackupSource,
+  destination: string,
+  options: BackupOptions,
+): Protocol<BackupReport> {
+  const start = performance.now();
+  const created = yield* prepare(storage, destination, options.overwrite ?? false);
+  const temporary = join(destination, FILES.newImage);
+  const lock = yield* lockDirectory(storage, destination, true);
+  let copy: Image | undefined;
+  try {
+    if (!created) yield* settleOld(storage, destination, source.pageSize);
+    yield* ifPresent(storage.remove(temporary));
+    copy = yield* Image.create(storage, temporary, source.pageSize);
+    const bytes = source.image ? yield* copyPages(source.image, copy, options) : 0;
+    const patch = yield* copyPatch(storage, source, copy);
+    yield* copy.sync();
+    const pages = copy.pages;
+    yield* copy.close();
+    copy = undefined;
+    yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
+    yield* perform(storage.rename(temporary, join(destination, FILES.image)));
+    yield* perform(storage.syncDirectory(destination));
+    return { pages, bytes, patch, ms: performance.now() - start };
+  } catch (error) {
+    if (copy) yield* quietly(copy.close());
+    yield* quietly(perform(storage.remove(temporary)));
+    if (created) yield* quietly(perform(storage.removeDirectory(destination)));
+    throw error;
+  } finally {
+    lock.release();
+  }
+}
+
+/**
+ * Applies or discards the patch of an old backup, as opening it would: it must not
+ * be there when its image is replaced, and its image not be torn until then.
+ */
+function* settleOld(storage: Storage, directory: string, pageSize: number): Protocol<void> {
+  const recorded = (yield* recordedPageSize(storage, directory)) ?? DEFAULT_PAGE_SIZE;
+  const image = yield* Image.open(storage, directory, recorded, "update");
+  try {
+    if (image && image.pages > 0 && recorded !== pageSize) {
+      throw new LoomError(
+        "PAGE_SIZE",
+        `The backup in "${directory}" has pages of ${recorded} bytes, and this loom of ` +
+          `${pageSize}. Name a new directory.`,
+        { path: directory },
+      );
+    }
+    const evidence = yield* examine(storage, directory, recorded, image);
+    try {
+      const verdict = decide(evidence, Infinity, directory);
+      if (verdict.action === "none") return;
+      const target = image ??
+        (yield* Image.create(storage, join(directory, FILES.image), recorded));
+      yield* recover(storage, directory, evidence, verdict, target);
+      if (!image) yield* target.close();
+    } finally {
+      if (evidence.memory) yield* perform(evidence.memory.close());
+    }
+  } finally {
+    if (image) yield* image.close();
+  }
+}
+
+/** Sees that the destination may be written; says whether it was created. */
+function* prepare(storage: Storage, path: string, overwrite: boolean): Protocol<boolean> {
+  const found = yield* perform(storage.isDirectory(path));
+  if (found === null) {
+    const created = yield* ifPresent(storage.createDirectory(path));
+    if (created !== undefined) return created;
+    throw new LoomError("IO", `Can't create "${path}": its parent directory doesn't exist.`, {
+      path,
+    });
+  }
+  if (found === false) {
+    throw new LoomError("BAD_OPTION", `"${path}" is a file: a backup needs a directory.`, {
+      path,
+    });
+  }
+  if (!overwrite && (yield* perform(storage.list(path))).length > 0) {
+    throw new LoomError(
+      "EXISTS",
+      `"${path}" is not empty. Name a new directory, or pass { overwrite: true }.`,
+      { path },
+    );
+  }
+  return false;
+}
+
+function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<number> {
+  const { pageSize } = from;
+  const step = COPY_BYTES / pageSize;
+  const buffer = new Uint8Array(COPY_BYTES);
+  const total = from.pages * pageSize;
+  let written = 0;
+  for (let page = 0; page < from.pages; page += step) {
+    const bytes = buffer.subarray(0, Math.min(step, from.pages - page) * pageSize);
+    const length = yield* from.read(page, bytes);
+    if (length < bytes.length) {
+      throw new LoomError(
+        "CORRUPT_IMAGE",
+        `The image "${from.path}" ends before its last page.`,
+        {
+          path: from.path,
+          page: page + Math.floor(length / pageSize),
+        },
+      );
+    }
+    if (!isZero(bytes)) {
+      yield* to.write(page, bytes);
+      written += bytes.length;
+    }
+    options.onProgress?.({ copied: page * pageSize + bytes.length, total });
+  }
+  yield* to.resize(from.pages);
+  return written;
+}
+
+/** A patch that is committed and not applied yet is part of what was saved. */
+function* copyPatch(storage: Storage, source: BackupSource, copy: Image): Protocol<boolean> {
+  const { directory, pageSize, loomPages, image } = source;
+  const evidence = yield* examine(storage, directory, pageSize, image);
+  try {
+    if (decide(evidence, loomPages, directory).action !== "apply") return false;
+    yield* applyPatch(evidence.memory, evidence.control!, copy);
+    return true;
+  } finally {
+    if (evidence.memory) yield* perform(evidence.memory.close());
+  }
+}

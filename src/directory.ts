@@ -1,0 +1,237 @@
+/**
+ * A directory, opened for one loom: locked, its page size checked, its patch
+ * dealt with, its image ready to be mapped. Nothing is created or removed before
+ * every reason to refuse has been looked for.
+ *
+ * Seed: u3e_live, as far as it is about files.
+ */
+import { LoomError } from "./errors.ts";
+import { Image } from "./image.ts";
+import { DEFAULT_PAGE_SIZE, FILES, join, pagesFor } from "./layout.ts";
+import type { Control } from "./patch.ts";
+import { PatchFiles } from "./patch_files.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import {
+  decide,
+  type Evidence,
+  examine,
+  recover,
+  type Recovery,
+  type Verdict,
+} from "./recovery.ts";
+import {
+  ifPresent,
+  type Lock,
+  quietly,
+  readFully,
+  type Storage,
+  type StorageFile,
+  writeFully,
+} from "./storage.ts";
+
+/** What to open, and how. */
+export interface DirectorySettings {
+  directory: string;
+  pageSize: number;
+  /** Pages that the loom has room for. */
+  loomPages: number;
+  dryRun: boolean;
+}
+
+/** A patch that a dry run sees without applying it. */
+export interface PendingPatch {
+  control: Control;
+  memory: StorageFile;
+}
+
+/** A directory that is open. */
+export interface OpenDirectory {
+  /** Undefined in a dry run of a directory that holds none. */
+  image?: Image;
+  recovery: Recovery;
+  /** Left for a dry run to see. */
+  pending?: PendingPatch;
+  files: PatchFiles;
+  lock?: Lock;
+}
+
+/**
+ * Opens a directory, creating it if it is missing.
+ *
+ * @throws {LoomError} `BAD_OPTION`, `BUSY`, `PAGE_SIZE`, `CORRUPT_IMAGE`,
+ * `CORRUPT_PATCH`, `PATCH_VERSION`, `TOO_BIG`, `IO`, `PERMISSION`, `NO_SPACE`
+ */
+export function* openDirectory(
+  storage: Storage,
+  settings: DirectorySettings,
+): Protocol<OpenDirectory> {
+  const { directory, dryRun } = settings;
+  const files = new PatchFiles(storage, directory);
+  if (!(yield* ensureDirectory(storage, directory, dryRun))) {
+    return { recovery: { patch: "none" }, files };
+  }
+  const lock = yield* lockDirectory(storage, directory, !dryRun);
+  let image: Image | undefined;
+  let evidence: Evidence | undefined;
+  try {
+    image = yield* Image.open(
+      storage,
+      directory,
+      settings.pageSize,
+      dryRun ? "read" : "update",
+    );
+    yield* checkPageSize(storage, settings, image);
+    evidence = yield* examine(storage, directory, settings.pageSize, image);
+    const verdict = decide(evidence, settings.loomPages, directory);
+    if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
+    if (dryRun) return yield* look(lock, files, image, evidence, verdict);
+    image ??= yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
+    const recovery = yield* recover(storage, directory, evidence, verdict, image);
+    if (evidence.memory) yield* perform(evidence.memory.close());
+    evidence = undefined;
+    yield* checkImage(image, settings.loomPages);
+    yield* files.remove();
+    yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
+    yield* recordPageSize(storage, settings);
+    return { image, recovery, files, lock };
+  } catch (error) {
+    if (image) yield* quietly(image.close());
+    if (evidence?.memory) yield* quietly(perform(evidence.memory.close()));
+    lock.release();
+    throw error;
+  }
+}
+
+/** What a dry run makes of a directory: everything is read, nothing is done. */
+function* look(
+  lock: Lock,
+  files: PatchFiles,
+  image: Image | undefined,
+  evidence: Evidence,
+  verdict: Verdict,
+): Protocol<OpenDirectory> {
+  if (verdict.action === "apply") {
+    const recovery = { patch: "applied", reason: "dry run: in memory only" } as const;
+    const pending = evidence.memory && evidence.control
+      ? { control: evidence.control, memory: evidence.memory }
+      : undefined;
+    return { image, recovery, pending, files, lock };
+  }
+  if (evidence.memory) yield* perform(evidence.memory.close());
+  evidence.memory = undefined;
+  const recovery: Recovery = verdict.action === "none"
+    ? { patch: "none" }
+    : { patch: verdict.patch, reason: `dry run: left in place; ${verdict.reason}` };
+  return { image, recovery, files, lock };
+}
+
+/** Makes the directory if it is missing; false if it is, and must not be made. */
+function* ensureDirectory(storage: Storage, path: string, dryRun: boolean): Protocol<boolean> {
+  const found = yield* perform(storage.isDirectory(path));
+  if (found === false) {
+    throw new LoomError(
+      "BAD_OPTION",
+      `"${path}" is a file. A loom needs a directory of its own: name another path.`,
+      { path },
+    );
+  }
+  if (found || dryRun) return found === true;
+  const created = yield* ifPresent(storage.createDirectory(path));
+  if (created !== undefined) return true;
+  const parent = path.replace(/\/+[^/]*\/*$/, "") || (path.startsWith("/") ? "/" : ".");
+  throw new LoomError(
+    "IO",
+    `Can't create "${path}": its parent directory "${parent}" doesn't exist. Create it first.`,
+    { path: parent },
+  );
+}
+
+/** Locks a directory, for one writer or for readers. */
+export function* lockDirectory(
+  storage: Storage,
+  path: string,
+  exclusive: boolean,
+): Protocol<Lock> {
+  const lock = yield* perform(storage.lock(path, exclusive));
+  if (lock) return lock;
+  throw new LoomError(
+    "BUSY",
+    `"${path}" is open in another process, or twice in this one. Close it there first.`,
+    { path },
+  );
+}
+
+/** The page size that a directory was made with. */
+export function* recordedPageSize(
+  storage: Storage,
+  directory: string,
+): Protocol<number | undefined> {
+  const path = join(directory, FILES.settings);
+  const file = yield* ifPresent(storage.open(path, "read"));
+  if (!file) return undefined;
+  try {
+    const bytes = new Uint8Array(Math.min(4096, yield* perform(file.size())));
+    yield* readFully(file, bytes, 0);
+    const { pageSize } = JSON.parse(new TextDecoder().decode(bytes));
+    if (Number.isSafeInteger(pageSize) && pageSize > 0) return pageSize;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  } finally {
+    yield* perform(file.close());
+  }
+  throw new LoomError(
+    "CORRUPT_IMAGE",
+    `"${path}" doesn't say the page size of the image. Restore it: {"pageSize": …}.`,
+    { path },
+  );
+}
+
+function* checkPageSize(
+  storage: Storage,
+  { directory, pageSize }: DirectorySettings,
+  image: Image | undefined,
+): Protocol<void> {
+  const recorded = yield* recordedPageSize(storage, directory);
+  const fresh = recorded === undefined && (image?.pages ?? 0) === 0;
+  const expected = recorded ?? DEFAULT_PAGE_SIZE;
+  if (fresh || expected === pageSize) return;
+  throw new LoomError(
+    "PAGE_SIZE",
+    `"${directory}" was made with pages of ${expected} bytes, not ${pageSize}. ` +
+      `Nothing was changed: open it with { pageSize: ${expected} }.`,
+    { path: directory },
+  );
+}
+
+/** Records a page size other than the default, atomically. */
+export function* recordPageSize(
+  storage: Storage,
+  { directory, pageSize }: { directory: string; pageSize: number },
+): Protocol<void> {
+  if (pageSize === DEFAULT_PAGE_SIZE) return;
+  if ((yield* recordedPageSize(storage, directory)) === pageSize) return;
+  const temporary = join(directory, FILES.newSettings);
+  yield* ifPresent(storage.remove(temporary));
+  const file = yield* perform(storage.open(temporary, "create"));
+  try {
+    const text = JSON.stringify({ pageSize }) + "\n";
+    yield* writeFully(file, new TextEncoder().encode(text), 0);
+    yield* perform(file.sync());
+  } finally {
+    yield* perform(file.close());
+  }
+  yield* perform(storage.rename(temporary, join(directory, FILES.settings)));
+  yield* perform(storage.syncDirectory(directory));
+}
+
+function* checkImage(image: Image, loomPages: number): Protocol<void> {
+  yield* image.measure();
+  if (image.pages <= loomPages) return;
+  const needed = pagesFor(image.pages * image.pageSize, 65536) * 65536;
+  throw new LoomError(
+    "TOO_BIG",
+    `The image "${image.path}" has ${image.pages} pages, and the loom has room for ` +
+      `${loomPages}. Nothing was changed: open it with { size: ${needed} } or more.`,
+    { path: image.path },
+  );
+}

@@ -1,0 +1,183 @@
+/**
+ * image.bin: page 0, page 1, … and nothing else. Reads, writes, resizes and
+ * syncs it, reserves its space, and remembers the checksums of the pages that
+ * went through here. Knows nothing of memory or patches.
+ *
+ * Seed: _ce_image_open, _ce_image_stat, _ce_image_sync, _ce_image_resize.
+ */
+import { checksumPages, equalPages, isZero, wordsOf } from "./checksum.ts";
+import { LoomError } from "./errors.ts";
+import { FILES, join } from "./layout.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import { ifPresent, readFully, type Storage, type StorageFile, writeFully } from "./storage.ts";
+
+/** How many pages a buffer for reading holds. */
+export const READ_PAGES = 64;
+
+export class Image {
+  #checksums = new Uint32Array(64);
+  #known = new Uint8Array(64);
+  #canReserve = true;
+  /** Whether some page may have no space of its own on disk yet. */
+  #sparse = true;
+  #zeroChecksum?: number;
+
+  private constructor(
+    readonly file: StorageFile,
+    readonly pageSize: number,
+    public pages: number,
+  ) {}
+
+  get path(): string {
+    return this.file.path;
+  }
+
+  /** Opens the image of a directory; undefined where there is none. */
+  static *open(
+    storage: Storage,
+    directory: string,
+    pageSize: number,
+    mode: "read" | "update",
+  ): Protocol<Image | undefined> {
+    const path = join(directory, FILES.image);
+    const file = yield* ifPresent(storage.open(path, mode));
+    if (!file) return undefined;
+    try {
+      const size = yield* perform(file.size());
+      return new Image(file, pageSize, Math.ceil(size / pageSize));
+    } catch (error) {
+      yield* perform(file.close());
+      throw error;
+    }
+  }
+
+  /** Creates an empty image under any name; the directory is not synced. */
+  static *create(
+    storage: Storage,
+    path: string,
+    pageSize: number,
+  ): Protocol<Image> {
+    const file = yield* perform(storage.open(path, "create"));
+    return new Image(file, pageSize, 0);
+  }
+
+  /**
+   * Measures the file anew, which must be a whole number of pages.
+   *
+   * @throws {LoomError} `CORRUPT_IMAGE`
+   */
+  *measure(): Protocol<void> {
+    const size = yield* perform(this.file.size());
+    if (size % this.pageSize !== 0) {
+      throw new LoomError(
+        "CORRUPT_IMAGE",
+        `The image "${this.path}" is ${size} bytes, which is not a whole number of ` +
+          `${this.pageSize}-byte pages. Nothing was changed. Restore it from a backup, ` +
+          `or cut the torn end off if you know where it comes from.`,
+        { path: this.path, page: Math.floor(size / this.pageSize) },
+      );
+    }
+    this.pages = size / this.pageSize;
+    this.#sparse = yield* perform(this.file.hasHoles());
+  }
+
+  /** Reads consecutive pages; short at the end of the file. Says how many bytes. */
+  *read(first: number, into: Uint8Array): Protocol<number> {
+    return yield* readFully(this.file, into, first * this.pageSize);
+  }
+
+  /** Writes consecutive pages. */
+  *write(first: number, pages: Uint8Array): Protocol<void> {
+    yield* writeFully(this.file, pages, first * this.pageSize);
+  }
+
+  /** Makes the file exactly so many pages long: cut off, or grown by a hole. */
+  *resize(pages: number): Protocol<void> {
+    const size = yield* perform(this.file.size());
+    if (size !== pages * this.pageSize) {
+      yield* perform(this.file.truncate(pages * this.pageSize));
+    }
+    this.#known.fill(0, pages);
+    this.pages = pages;
+  }
+
+  /**
+   * Reserves the space that writing a run of pages will need. Where the file
+   * system can't, writing may still fail for want of room.
+   */
+  *reserve(first: number, count: number): Protocol<void> {
+    if (!this.#canReserve || !this.#sparse && first + count <= this.pages) return;
+    const from = this.#sparse ? first : Math.max(first, this.pages);
+    this.#canReserve = yield* perform(
+      this.file.allocate(from * this.pageSize, (first + count - from) * this.pageSize),
+    );
+  }
+
+  /** Gives back space reserved past the end. */
+  *releaseReserve(): Protocol<void> {
+    yield* perform(this.file.truncate(this.pages * this.pageSize));
+  }
+
+  /** Notes that the image grew by holes. */
+  markSparse(): void {
+    this.#sparse = true;
+  }
+
+  *sync(): Protocol<void> {
+    yield* perform(this.file.sync());
+  }
+
+  *close(): Protocol<void> {
+    yield* perform(this.file.close());
+  }
+
+  /** The checksum of a page of zeros. */
+  get zeroChecksum(): number {
+    if (this.#zeroChecksum === undefined) {
+      const into = new Uint32Array(1);
+      checksumPages(new Uint32Array(this.pageSize / 4), this.pageSize / 4, into);
+      this.#zeroChecksum = into[0];
+    }
+    return this.#zeroChecksum;
+  }
+
+  /** Remembers what a page on disk hashes to. */
+  remember(page: number, checksum: number): void {
+    if (page >= this.#known.length) {
+      const length = Math.max(page + 1, this.#known.length * 2);
+      const checksums = new Uint32Array(length);
+      checksums.set(this.#checksums);
+      const known = new Uint8Array(length);
+      known.set(this.#known);
+      this.#checksums = checksums;
+      this.#known = known;
+    }
+    this.#checksums[page] = checksum;
+    this.#known[page] = 1;
+  }
+
+  /**
+   * Whether the image already has this content for a page. `checksum` is the
+   * content's; where the page's own is known and differs, nothing is read.
+   */
+  *holds(
+    page: number,
+    content: Uint8Array,
+    checksum: number,
+    scratch: Uint8Array,
+  ): Protocol<boolean> {
+    if (page >= this.pages) return checksum === this.zeroChecksum && isZero(content);
+    if (this.#known[page] && this.#checksums[page] !== checksum) return false;
+    const length = yield* this.read(page, scratch);
+    return length === this.pageSize && equalPages(content, scratch);
+  }
+
+  /** The checksum of a page as it lies on disk; undefined past the end. */
+  *checksumOf(page: number, scratch: Uint8Array): Protocol<number | undefined> {
+    const length = yield* this.read(page, scratch);
+    if (length < this.pageSize) return undefined;
+    const into = new Uint32Array(1);
+    checksumPages(wordsOf(scratch), this.pageSize / 4, into);
+    return into[0];
+  }
+}

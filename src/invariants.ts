@@ -1,0 +1,112 @@
+/**
+ * The checker: the invariants of the seed's first comment, each violation named.
+ * Reads the dirty set, the kernel's view of the mappings, and the image; changes
+ * nothing.
+ *
+ * Seed: _ce_loom_track_sane, _ce_loom_fine, _ce_page_fine.
+ */
+import { equalPages } from "./checksum.ts";
+import type { Image } from "./image.ts";
+import type { Protocol } from "./protocol.ts";
+import { ACCESS, type Region } from "./region.ts";
+
+/** An invariant that doesn't hold. */
+export interface Violation {
+  /** The page it doesn't hold for; undefined where it is about the whole. */
+  page?: number;
+  /** What should be. */
+  expected: string;
+  /** What is. */
+  found: string;
+}
+
+/** How clean pages in memory compare with the image on disk. */
+export interface VerifyReport {
+  /** Clean pages that were compared. */
+  compared: number;
+  /** Those that differ. */
+  different: number[];
+}
+
+const ACCESS_NAMES = ["inaccessible", "read-only", "writable"];
+
+/**
+ * Checks what must hold at every moment: clean pages are read-only, dirty ones
+ * writable, all pages beyond the image dirty, and the one guard page inaccessible,
+ * dirty and in the free space. At a quiet point (after open, after a save) all
+ * pages of the image are clean too.
+ */
+export function checkInvariants(
+  region: Region,
+  image: Image | undefined,
+  quiet: boolean,
+): Violation[] {
+  const violations: Violation[] = [];
+  const { guardPage, imagePages } = region;
+  const access = accessByPage(region);
+  for (let page = 0; page < region.pages; page++) {
+    const dirty = region.isWritable(page);
+    const state = page === guardPage ? ACCESS.none : dirty ? ACCESS.write : ACCESS.read;
+    if (access[page] !== state) {
+      violations.push({
+        page,
+        expected: `${ACCESS_NAMES[state]}, being ${
+          page === guardPage ? "the guard page" : dirty ? "dirty" : "clean"
+        }`,
+        found: ACCESS_NAMES[access[page]] ?? "differing within the page",
+      });
+    }
+    if (!dirty && page >= imagePages) {
+      violations.push({ page, expected: "dirty, being beyond the image", found: "clean" });
+    }
+    if (dirty && quiet && page < imagePages) {
+      violations.push({ page, expected: "clean, being in the image", found: "dirty" });
+    }
+  }
+  if (guardPage !== undefined && !region.isWritable(guardPage)) {
+    violations.push({
+      page: guardPage,
+      expected: "dirty, being the guard page",
+      found: "clean",
+    });
+  }
+  if (image && image.pages !== imagePages) {
+    violations.push({
+      expected: `an image of ${imagePages} pages`,
+      found: `${image.pages} pages in "${image.path}"`,
+    });
+  }
+  return violations;
+}
+
+/** What the kernel allows on each page: 0, 1 or 2, or 3 where it differs within one. */
+function accessByPage(region: Region): Uint8Array {
+  const unknown = 4;
+  const access = new Uint8Array(region.pages).fill(unknown);
+  const mappings = region.mappings();
+  const systemPages = mappings.reduce((sum, { count }) => sum + count, 0);
+  const ratio = systemPages / region.pages;
+  for (const mapping of mappings) {
+    const first = Math.floor(mapping.first / ratio);
+    const end = Math.ceil((mapping.first + mapping.count) / ratio);
+    for (let page = first; page < end; page++) {
+      const known = access[page] === unknown || access[page] === mapping.access;
+      access[page] = known ? mapping.access : 3;
+    }
+  }
+  return access;
+}
+
+/** Compares every clean page in memory with the image on disk. */
+export function* verifyPages(region: Region, image: Image | undefined): Protocol<VerifyReport> {
+  const report: VerifyReport = { compared: 0, different: [] };
+  const buffer = new Uint8Array(region.pageSize);
+  for (let page = 0; page < region.imagePages; page++) {
+    if (region.isWritable(page)) continue;
+    report.compared++;
+    const length = image ? yield* image.read(page, buffer) : 0;
+    const same = length === region.pageSize && equalPages(region.bytes(page, 1), buffer);
+    if (!same) report.different.push(page);
+  }
+  return report;
+}

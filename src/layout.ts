@@ -1,0 +1,69 @@
+/**
+ * Sizes, file names and page arithmetic. No I/O, no state.
+ *
+ * All numbers on disk are little-endian, and so is every platform that Deno
+ * runs on: typed arrays are used as they are.
+ */
+
+/** The seed's page size, and the default: 16 KiB. */
+export const DEFAULT_PAGE_SIZE = 16 << 10;
+/** The largest page size: that of WebAssembly. */
+export const MAXIMUM_PAGE_SIZE = 64 << 10;
+/** WebAssembly.Memory is sized in these; so is a loom. */
+export const WASM_PAGE_SIZE = 64 << 10;
+/** 2 GiB. */
+export const DEFAULT_SIZE = 2 * 2 ** 30;
+/** Above 4 GiB a memory needs 64-bit addresses; V8 stops at 16 GiB. */
+export const MAXIMUM_SIZE_32 = 4 * 2 ** 30;
+export const MAXIMUM_SIZE = 16 * 2 ** 30;
+
+/** Everything that Loom may keep in a directory. */
+export const FILES = {
+  image: "image.bin",
+  memory: "memory.bin",
+  control: "control.bin",
+  /** Where the patch files rest between saves, to be written in place again. */
+  spareMemory: "memory.spare",
+  spareControl: "control.spare",
+  /** Says the page size, where it is not the default. */
+  settings: "loom.json",
+  newSettings: "loom.json.new",
+  /** A backup on its way to becoming the image. */
+  newImage: "image.bin.new",
+} as const;
+
+/** The path of a file in a directory. */
+export function join(directory: string, name: string): string {
+  return directory.endsWith("/") ? directory + name : `${directory}/${name}`;
+}
+
+/** How many pages hold so many bytes. */
+export function pagesFor(bytes: number, pageSize: number): number {
+  return Math.ceil(bytes / pageSize);
+}
+
+/** A run of consecutive pages. */
+export interface Run {
+  first: number;
+  count: number;
+}
+
+/**
+ * Runs of consecutive numbers in a sorted list of pages, none longer than
+ * `limit`; `index` is where in the list a run starts.
+ */
+export function* runsOf(
+  pages: ArrayLike<number>,
+  limit = Infinity,
+): Generator<Run & { index: number }> {
+  let index = 0;
+  while (index < pages.length) {
+    let count = 1;
+    while (
+      count < limit && index + count < pages.length &&
+      pages[index + count] === pages[index] + count
+    ) count++;
+    yield { first: pages[index], count, index };
+    index += count;
+  }
+}

@@ -1,0 +1,511 @@
+/**
+ * The loom: memory that outlives its process. The only file that knows all the
+ * others; it holds the state of one open loom and says what may happen when.
+ *
+ * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
+ */
+import { backup, type BackupOptions, type BackupReport } from "./backup.ts";
+import { type OpenDirectory, openDirectory } from "./directory.ts";
+import { Disk } from "./disk.ts";
+import { LoomError } from "./errors.ts";
+import {
+  checkInvariants,
+  verifyPages,
+  type VerifyReport,
+  type Violation,
+} from "./invariants.ts";
+import { FILES, join, pagesFor } from "./layout.ts";
+import { type Native, native } from "./native.ts";
+import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
+import { type Protocol, run, runSync } from "./protocol.ts";
+import type { Recovery } from "./recovery.ts";
+import { discardFree, emptyReport, save, type SaveReport, type SaveTarget } from "./save.ts";
+import { type LoomStats, statsOf } from "./stats.ts";
+import { quietly, type Storage } from "./storage.ts";
+import { type LoadedRegion, loadRegion } from "./load.ts";
+
+/** How to save. */
+export interface SaveOptions {
+  /**
+   * Says of a dirty page whether the program has freed it: such pages are left
+   * out of the image, and what they hold is lost.
+   */
+  isFree?: (page: number) => boolean;
+  /** Undoes the save, if it comes before the commit. */
+  signal?: AbortSignal;
+}
+
+const OPEN = Symbol("open");
+
+/**
+ * A region of memory, and the directory that it is saved to.
+ *
+ * A program writes {@linkcode Loom.buffer} through typed arrays, or is a
+ * WebAssembly program that has {@linkcode Loom.memory} for its own. A save writes
+ * what changed, atomically; after a crash at any instant the directory opens with
+ * the last save that was completed.
+ *
+ * Needs `--allow-ffi` for the native library, and `--allow-read` and
+ * `--allow-write` for the directory.
+ *
+ * ```ts
+ * import { Loom } from "../mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const directory = Deno.makeTempDirSync();
+ * {
+ *   using loom = Loom.openSync(directory, { size: 1 << 20 });
+ *   const counts = new Float64Array(loom.buffer, 0, 1000);
+ *   counts[7] += 1;
+ *   loom.saveSync();
+ * }
+ * using loom = Loom.openSync(directory, { size: 1 << 20 });
+ * assertEquals(new Float64Array(loom.buffer, 0, 1000)[7], 1);
+ * ```
+ */
+export class Loom implements Disposable, AsyncDisposable {
+  /** Bytes of memory. */
+  readonly size: number;
+  /** Bytes per page. */
+  readonly pageSize: number;
+  /** Whether the image was empty: this is the program's first start. */
+  readonly created: boolean;
+  /** What was done about a patch that the last process left. */
+  readonly recovery: Readonly<Recovery>;
+  readonly #settings: Settings;
+  readonly #storage: Storage;
+  readonly #directory: OpenDirectory;
+  readonly #loaded: LoadedRegion;
+  #watermarks?: { low: number; high: number };
+  #failure?: string;
+  #closed = false;
+  /** What runs now off the thread, or in this very call. */
+  #active?: string;
+  #queue: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+
+  /** @ignore Use {@linkcode Loom.open} or {@linkcode Loom.openSync}. */
+  constructor(
+    key: symbol,
+    settings: Settings,
+    storage: Storage,
+    directory: OpenDirectory,
+    loaded: LoadedRegion,
+  ) {
+    if (key !== OPEN) {
+      throw new LoomError("BAD_OPTION", "A loom is opened with Loom.open or Loom.openSync.");
+    }
+    this.#settings = settings;
+    this.#storage = storage;
+    this.#directory = directory;
+    this.#loaded = loaded;
+    this.size = settings.size;
+    this.pageSize = settings.pageSize;
+    this.created = loaded.region.imagePages === 0;
+    this.recovery = Object.freeze(directory.recovery);
+  }
+
+  /**
+   * Opens a directory, creating it if it is missing (its parent must exist).
+   *
+   * ```ts
+   * import { Loom } from "../mod.ts";
+   * import { assert } from "@std/assert";
+   *
+   * await using loom = await Loom.open(Deno.makeTempDirSync() + "/state");
+   * assert(loom.created);
+   * ```
+   *
+   * @throws {LoomError} `BAD_OPTION`, `BUSY`, `PAGE_SIZE`, `TOO_BIG`,
+   * `CORRUPT_IMAGE`, `CORRUPT_PATCH`, `PATCH_VERSION`, `IO`, `NO_SPACE`,
+   * `PERMISSION`, `LIBRARY`, `UNSUPPORTED`, `NO_MEMORY`
+   */
+  static async open(directory: string | URL, options: LoomOptions = {}): Promise<Loom> {
+    const library = native();
+    const settings = settingsOf(directory, options, library.loom_system_page_size());
+    return await run(open(settings, library, new Disk(library)));
+  }
+
+  /** Opens a directory in this call. As {@linkcode Loom.open} otherwise. */
+  static openSync(directory: string | URL, options: LoomOptions = {}): Loom {
+    const library = native();
+    const settings = settingsOf(directory, options, library.loom_system_page_size());
+    return runSync(open(settings, library, new Disk(library)));
+  }
+
+  /** The memory itself, for WebAssembly. */
+  get memory(): WebAssembly.Memory {
+    return this.#loaded.region.memory;
+  }
+
+  /** The memory's bytes; detached, or zeros if it is shared, once the loom is closed. */
+  get buffer(): ArrayBuffer | SharedArrayBuffer {
+    return this.memory.buffer;
+  }
+
+  /**
+   * Where the heap ends, in bytes: what lies below is saved. Until the program
+   * sets it, the end of the last page that was ever touched.
+   */
+  get low(): number {
+    if (this.#watermarks) return this.#watermarks.low;
+    if (this.#closed) return 0;
+    return this.#loaded.region.touchedEnd() * this.pageSize;
+  }
+
+  /** Where the stack begins, in bytes. Until the program sets it, the end of the loom. */
+  get high(): number {
+    return this.#watermarks?.high ?? this.size;
+  }
+
+  /**
+   * Says where the heap ends and where the stack begins. What lies between is
+   * free: it is not saved, it is handed back to the system at a save, and a guard
+   * page in its middle tells heap and stack apart.
+   *
+   * @param low bytes; from now on a save truncates the image here
+   * @param high bytes; `low` or more, the loom's size by default
+   * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
+   */
+  setWatermarks(low: number, high: number = this.size): void {
+    this.#usable();
+    const valid = Number.isSafeInteger(low) && Number.isSafeInteger(high) &&
+      0 <= low && low <= high && high <= this.size;
+    if (!valid) {
+      throw new LoomError(
+        "BAD_OPTION",
+        `Watermarks are whole numbers with 0 <= low <= high <= ${this.size}, ` +
+          `not ${low} and ${high}.`,
+      );
+    }
+    const { region } = this.#loaded;
+    region.setFreeSpace(Math.floor(low / this.pageSize), Math.floor(high / this.pageSize));
+    this.#watermarks = { low, high };
+  }
+
+  /**
+   * Saves what changed and returns when it is on disk. The event loop is blocked
+   * while the pages are copied out; what the program writes after the call is the
+   * next save's. Saves never overlap: a second call waits for the first.
+   *
+   * ```ts
+   * import { Loom } from "../mod.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * await using loom = await Loom.open(Deno.makeTempDirSync(), { size: 1 << 20 });
+   * new Uint8Array(loom.buffer)[0] = 1;
+   * const report = await loom.save();
+   * assertEquals(report.written, 1);
+   * ```
+   *
+   * @throws {LoomError} `NO_SPACE`, `IO`, `PERMISSION`: the save is undone and a
+   * later one can succeed; `FAILED`: reopen; `EXHAUSTED`, `INVARIANT`, `CLOSED`
+   */
+  save(options: SaveOptions = {}): Promise<SaveReport> {
+    return this.#exclusive("a save", async () => {
+      this.#usable();
+      const { isFree, signal } = checkedSave(options);
+      const progress = { committed: false };
+      if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
+      this.#validate("before", false);
+      const settings = { isFree, copyOut: true };
+      const report = await run(
+        save(this.#target(), settings, progress),
+        signal,
+        () => !progress.committed,
+      );
+      this.#validate("after", false);
+      return report;
+    });
+  }
+
+  /**
+   * Saves what changed in this call.
+   *
+   * @throws {LoomError} as {@linkcode Loom.save}; `BUSY` while something runs off
+   * the thread
+   */
+  saveSync(options: SaveOptions = {}): SaveReport {
+    return this.#exclusiveSync("a save", () => {
+      this.#usable();
+      const { isFree } = checkedSave(options);
+      if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
+      this.#validate("before", false);
+      const shared = this.#loaded.region.memory.buffer instanceof SharedArrayBuffer;
+      const settings = { isFree, copyOut: shared };
+      const report = runSync(save(this.#target(), settings, { committed: false }));
+      this.#validate("after", !shared);
+      return report;
+    });
+  }
+
+  /**
+   * Marks pages dirty before the kernel writes there, as `readSync` into a typed
+   * array does: under the `signal` tracker the kernel's own writes raise no fault.
+   *
+   * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
+   */
+  touch(offset: number, length: number): void {
+    this.#usable();
+    const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) &&
+      offset >= 0 && length >= 0 && offset + length <= this.size;
+    if (!valid) {
+      throw new LoomError(
+        "BAD_OPTION",
+        `The range of ${length} bytes at ${offset} is not within the ${this.size} bytes ` +
+          `of the loom.`,
+      );
+    }
+    if (length === 0) return;
+    const first = Math.floor(offset / this.pageSize);
+    this.#loaded.region.touch(first, pagesFor(offset + length, this.pageSize) - first);
+  }
+
+  /** Marks every page dirty: the next save looks at all of them. Seed: u3e_foul. */
+  markAllDirty(): void {
+    this.#usable();
+    this.#loaded.region.touch(0, this.#loaded.region.pages);
+  }
+
+  /**
+   * Stops tracking: writes cost nothing until the next save, which looks at every
+   * page and tracks again. Seed: u3e_yolo.
+   */
+  untrack(): void {
+    this.#usable();
+    this.#loaded.region.untrack();
+  }
+
+  /**
+   * Hands the memory between the watermarks, and its space in the scratch file,
+   * back to the system. Does nothing where no watermarks are set. Seed: u3e_toss.
+   */
+  discardFree(): void {
+    this.#usable();
+    if (this.#watermarks) discardFree(this.#loaded.region, this.#watermarks);
+  }
+
+  /** Checks the invariants of page states; empty when all hold. */
+  check(): Violation[] {
+    this.#usable();
+    return checkInvariants(this.#loaded.region, this.#directory.image, false);
+  }
+
+  /**
+   * Compares every clean page in memory with the image on disk.
+   *
+   * @throws {LoomError} `BUSY` while something runs off the thread
+   */
+  verify(): VerifyReport {
+    return this.#exclusiveSync("a verification", () => {
+      this.#usable();
+      return runSync(verifyPages(this.#loaded.region, this.#directory.image));
+    });
+  }
+
+  /**
+   * Copies the last save into a new directory, or over an old backup, which is
+   * good until the new one is. The program can go on; saves wait. The backup is a
+   * directory that can be opened as it is.
+   *
+   * @throws {LoomError} `EXISTS`, `BUSY`, `NO_SPACE`, `IO`, `PERMISSION`,
+   * `PAGE_SIZE`, `BAD_OPTION`, `CLOSED`
+   */
+  backup(destination: string | URL, options: BackupOptions = {}): Promise<BackupReport> {
+    return this.#exclusive("a backup", () => {
+      this.#open();
+      const { directory, pageSize } = this.#settings;
+      const { image } = this.#directory;
+      const loomPages = this.#loaded.region.pages;
+      const source = { directory, pageSize, loomPages, image };
+      const path = pathOf(destination, "The destination");
+      return run(backup(this.#storage, source, path, options), options.signal);
+    });
+  }
+
+  /** What the loom is doing and how: for monitoring, cheap enough to call often. */
+  stats(): LoomStats {
+    this.#open();
+    return statsOf(this.#loaded.region, this.#settings.tracker);
+  }
+
+  /**
+   * Closes the loom once what is under way has ended. What wasn't saved is lost;
+   * every array on the buffer is detached. Closing twice is harmless.
+   */
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    return this.#exclusive("closing", async () => {
+      if (!this.#closed) await run(this.#close());
+    });
+  }
+
+  /**
+   * Closes the loom in this call.
+   *
+   * @throws {LoomError} `BUSY` while something runs off the thread
+   */
+  closeSync(): void {
+    if (this.#closed) return;
+    this.#exclusiveSync("closing", () => runSync(this.#close()));
+  }
+
+  /** As {@linkcode Loom.closeSync}, for `using`. */
+  [Symbol.dispose](): void {
+    this.closeSync();
+  }
+
+  /** As {@linkcode Loom.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  *#close(): Protocol<void> {
+    this.#closed = true;
+    const { image, files, lock } = this.#directory;
+    if (!this.#settings.dryRun) yield* quietly(files.remove());
+    if (image) yield* quietly(image.close());
+    yield* this.#loaded.release();
+    lock?.release();
+  }
+
+  #target(): SaveTarget {
+    const { image, files } = this.#directory;
+    const { region, mapped } = this.#loaded;
+    return {
+      region,
+      image: image!,
+      files,
+      mapped,
+      watermarks: this.#watermarks,
+      fail: (reason) => this.#failure ??= reason,
+    };
+  }
+
+  #open(): void {
+    if (!this.#closed) return;
+    const { directory } = this.#settings;
+    throw new LoomError("CLOSED", `The loom of "${directory}" is closed. Open it again.`, {
+      path: directory,
+    });
+  }
+
+  /** Throws unless memory and disk are both to be trusted. */
+  #usable(): void {
+    this.#open();
+    const { region } = this.#loaded;
+    const { directory } = this.#settings;
+    if (region.exhausted) {
+      throw new LoomError(
+        "EXHAUSTED",
+        `Heap and stack of the loom of "${directory}" have met, and may have overwritten ` +
+          `each other: it refuses to save. Open it again, with a larger size.`,
+        { path: directory },
+      );
+    }
+    const { lostPage } = region;
+    if (lostPage !== undefined) {
+      this.#failure ??= `page ${lostPage} of "${join(directory, FILES.image)}" could not be ` +
+        `read: the file was cut short or replaced, or its disk failed.`;
+    }
+    if (!region.isInPlace()) {
+      this.#failure ??= "the memory was moved or cut while the loom was open.";
+    }
+    if (this.#failure === undefined) return;
+    throw new LoomError(
+      "FAILED",
+      `The loom of "${directory}" has failed: ${this.#failure} ` +
+        `Close it and open the directory again: the last save is there.`,
+      { path: join(directory, FILES.image), page: lostPage },
+    );
+  }
+
+  #validate(when: string, quiet: boolean): void {
+    if (!this.#settings.validate) return;
+    const { region } = this.#loaded;
+    const [violation] = checkInvariants(region, this.#directory.image, quiet);
+    const wrong = violation &&
+      `page ${violation.page ?? "-"} should be ${violation.expected} ` +
+        `and is ${violation.found}`;
+    const { different } = runSync(verifyPages(region, this.#directory.image));
+    const differs = different.length > 0 &&
+      `page ${different[0]} is clean and differs from the image on disk`;
+    if (!wrong && !differs) return;
+    throw new LoomError(
+      "INVARIANT",
+      `An invariant doesn't hold ${when} the save: ${wrong || differs}. ` +
+        `This is a defect of Loom, or something else wrote to its files or mappings.`,
+      { path: this.#settings.directory, page: violation?.page ?? different[0] },
+    );
+  }
+
+  /** Runs an action off the thread, after those that were asked for before it. */
+  #exclusive<T>(name: string, action: () => Promise<T>): Promise<T> {
+    const act = async () => {
+      this.#active = name;
+      try {
+        return await action();
+      } finally {
+        this.#active = undefined;
+        this.#waiting--;
+      }
+    };
+    // What is first in line starts in this very call, and so sees memory as it is.
+    const result = this.#waiting++ === 0 && !this.#active ? act() : this.#queue.then(act);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  #exclusiveSync<T>(name: string, action: () => T): T {
+    if (this.#active || this.#waiting > 0) {
+      throw new LoomError(
+        "BUSY",
+        `${this.#active ?? "Something"} is under way: await it before ${name}.`,
+        { path: this.#settings.directory },
+      );
+    }
+    this.#active = name;
+    try {
+      return action();
+    } finally {
+      this.#active = undefined;
+    }
+  }
+}
+
+function checkedSave(options: SaveOptions): SaveOptions {
+  const { isFree, signal } = options;
+  if (isFree !== undefined && typeof isFree !== "function") {
+    throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new LoomError("BAD_OPTION", `The option "signal" must be an AbortSignal.`);
+  }
+  signal?.throwIfAborted();
+  return options;
+}
+
+/** Opens a loom on any storage: the protocol behind both ways to open. */
+export function* open(settings: Settings, library: Native, storage: Storage): Protocol<Loom> {
+  const { directory, pageSize, dryRun, size } = settings;
+  if (settings.tracker === "userfaultfd") {
+    throw new LoomError(
+      "UNSUPPORTED",
+      `The tracker "userfaultfd" isn't there yet: use "signal".`,
+    );
+  }
+  const opened = yield* openDirectory(storage, {
+    directory,
+    pageSize,
+    loomPages: size / pageSize,
+    dryRun,
+  });
+  try {
+    const loaded = yield* loadRegion(settings, library, storage, opened);
+    return new Loom(OPEN, settings, storage, opened, loaded);
+  } catch (error) {
+    if (opened.image) yield* quietly(opened.image.close());
+    opened.lock?.release();
+    throw error;
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * The native library: its symbols, typed, and how it is found. It never decides
+ * anything; region.ts and disk.ts say what it shall do.
+ *
+ * Lookup order: the LOOM_LIBRARY environment variable, where reading it is
+ * already permitted; the committed copy under ffi/, when this module is a local
+ * file; the copy embedded in the module graph, written once to a cache.
+ */
+import embedded from "../ffi/lib/x86_64-unknown-linux-gnu.json" with { type: "json" };
+import { LoomError, SystemError } from "./errors.ts";
+import { cacheLibrary, permitted } from "./library_cache.ts";
+import { fileURLToPath } from "node:url";
+
+const SYMBOLS = {
+  loom_system_page_size: { parameters: [], result: "i32" },
+  loom_attach: {
+    parameters: [
+      "buffer", // the region's memory
+      "buffer", // the words shared with the fault handler
+      "u32", // pages
+      "u32", // page size in bytes
+    ],
+    result: "i32", // slot
+  },
+  loom_detach: { parameters: ["u32"], result: "i32" },
+  loom_is_at: { parameters: ["u32", "buffer"], result: "i32" },
+  loom_set_scratch: {
+    parameters: [
+      "u32", // slot
+      "i32", // descriptor
+      "u32", // 1 if a first write moves a page there, 0 if all pages lie there already
+    ],
+    result: "i32",
+  },
+  loom_map_file: {
+    parameters: [
+      "u32", // slot
+      "i32", // descriptor
+      "u32", // first page
+      "u32", // count
+    ],
+    result: "i32",
+  },
+  loom_map_scratch: { parameters: ["u32", "i32", "u32", "u32"], result: "i32" },
+  loom_map_anonymous: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  loom_protect: {
+    parameters: [
+      "u32", // slot
+      "u32", // first page
+      "u32", // count
+      "u32", // 0 nothing, 1 read, 2 read and write
+    ],
+    result: "i32",
+  },
+  loom_touch: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  loom_discard: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  loom_touched: {
+    parameters: [
+      "u32", // slot
+      "u32", // first page
+      "u32", // count
+      "buffer", // bitmap
+    ],
+    result: "i32",
+  },
+  loom_mappings: {
+    parameters: [
+      "u32", // slot
+      "buffer", // three words for each mapping
+      "u32", // room for so many
+    ],
+    result: "i32", // how many there are
+  },
+  loom_allocate: {
+    parameters: [
+      "i32", // descriptor
+      "u64", // offset
+      "u64", // length
+    ],
+    result: "i32",
+  },
+  loom_allocate_off_thread: {
+    name: "loom_allocate",
+    parameters: ["i32", "u64", "u64"],
+    result: "i32",
+    nonblocking: true,
+  },
+  loom_punch: { parameters: ["i32", "u64", "u64"], result: "i32" },
+  loom_seek: {
+    parameters: [
+      "i32", // descriptor
+      "u64", // offset
+      "u32", // 1 for a hole, 0 for data
+    ],
+    result: "i64",
+  },
+  loom_sync_parent: { parameters: ["i32"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The library's functions. */
+export type Native = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+
+/** How the embedded copy is kept (ffi/build.ts writes it). */
+export interface EmbeddedLibrary {
+  target: string;
+  sha256: string;
+  base64: string;
+}
+
+let loaded: Native | undefined;
+
+/**
+ * The library, loaded on the first call and kept for the life of the process.
+ *
+ * @throws {LoomError} `LIBRARY`, `UNSUPPORTED` or `PERMISSION`
+ */
+export function native(): Native {
+  return loaded ??= load(findLibrary(import.meta.url));
+}
+
+function findLibrary(module: string): string {
+  const variable = permitted({ name: "env", variable: "LOOM_LIBRARY" })
+    ? Deno.env.get("LOOM_LIBRARY")
+    : undefined;
+  if (variable) return variable;
+  const { os, arch, target } = Deno.build;
+  if (os !== "linux" && os !== "darwin") {
+    throw new LoomError("UNSUPPORTED", `Loom runs on Linux and macOS, not on ${os}.`);
+  }
+  const available = target === embedded.target;
+  if (available && module.startsWith("file:")) {
+    return fileURLToPath(new URL(`../ffi/lib/${target}.so`, module));
+  }
+  if (available) return cacheLibrary(embedded);
+  throw new LoomError(
+    "LIBRARY",
+    `Loom brings no native library for ${arch} ${os} (${target}). ` +
+      `Build it with "cargo build --release" in its ffi folder, ` +
+      `and name the result in the environment variable LOOM_LIBRARY.`,
+  );
+}
+
+function load(path: string): Native {
+  try {
+    return Deno.dlopen(path, SYMBOLS).symbols;
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotCapable) {
+      throw new LoomError(
+        "PERMISSION",
+        `Loom may not load its native library. Run Deno with --allow-ffi=${path}`,
+        { path, cause },
+      );
+    }
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new LoomError(
+      "LIBRARY",
+      `Can't load the native library "${path}": ${reason}. ` +
+        `Build it with "cargo build --release" in Loom's ffi folder, ` +
+        `and name the result in the environment variable LOOM_LIBRARY.`,
+      { path, cause },
+    );
+  }
+}
+
+const ERRNO: Record<number, string> = Deno.build.os === "darwin"
+  ? {
+    1: "EPERM",
+    4: "EINTR",
+    5: "EIO",
+    9: "EBADF",
+    12: "ENOMEM",
+    13: "EACCES",
+    22: "EINVAL",
+    24: "EMFILE",
+    28: "ENOSPC",
+    30: "EROFS",
+    45: "ENOTSUP",
+    69: "EDQUOT",
+  }
+  : {
+    1: "EPERM",
+    4: "EINTR",
+    5: "EIO",
+    6: "ENXIO",
+    9: "EBADF",
+    12: "ENOMEM",
+    13: "EACCES",
+    22: "EINVAL",
+    24: "EMFILE",
+    28: "ENOSPC",
+    30: "EROFS",
+    38: "ENOSYS",
+    95: "ENOTSUP",
+    122: "EDQUOT",
+  };
+
+/** Passes a result on; a negative one is an errno, and thrown as its name. */
+export function checked(result: number | bigint, call: string): number {
+  const value = Number(result);
+  if (value < 0) throw new SystemError(ERRNO[-value] ?? `errno ${-value}`, call);
+  return value;
+}

@@ -1,0 +1,179 @@
+/** The options of a loom, checked before anything is touched. */
+import { LoomError } from "./errors.ts";
+import {
+  DEFAULT_PAGE_SIZE,
+  DEFAULT_SIZE,
+  FILES,
+  join,
+  MAXIMUM_PAGE_SIZE,
+  MAXIMUM_SIZE,
+  WASM_PAGE_SIZE,
+} from "./layout.ts";
+import { fileURLToPath } from "node:url";
+
+/** How writes are noticed: the best that works here, or one by name. */
+export type Tracker = "auto" | "signal" | "userfaultfd";
+
+/** How to open a loom. Everything has a default. */
+export interface LoomOptions {
+  /**
+   * Bytes of memory, a multiple of 64 KiB, up to 16 GiB. Above 4 GiB a WebAssembly
+   * program needs 64-bit addresses to use it. Only what is touched takes memory.
+   *
+   * @default {2147483648} or the length of `memory`
+   */
+  size?: number;
+  /**
+   * Bytes per page, the unit in which changes are noticed and saved: a power of
+   * two, from the system's page to 64 KiB. A directory keeps the size that it was
+   * made with; another is refused.
+   *
+   * @default {16384}
+   */
+  pageSize?: number;
+  /** A memory of your own, such as the one that a WebAssembly instance imports. */
+  memory?: WebAssembly.Memory;
+  /**
+   * Makes `buffer` a SharedArrayBuffer, which Workers can write too.
+   *
+   * @default {false}
+   */
+  shared?: boolean;
+  /**
+   * How writes are noticed.
+   *
+   * @default {"auto"}
+   */
+  tracker?: Tracker;
+  /**
+   * `map`: pages are read from the image when they are first used, and opening
+   * takes no time. `copy`: the image is read into memory at open.
+   *
+   * @default {"map"}
+   */
+  load?: "map" | "copy";
+  /**
+   * A file for pages that were written and are not saved yet, so that more can be
+   * written between two saves than fits in memory. Truncated at open, removed at
+   * close.
+   */
+  scratch?: string;
+  /**
+   * Opens without changing one byte on disk: a pending patch is seen, saves do
+   * nothing.
+   *
+   * @default {false}
+   */
+  dryRun?: boolean;
+  /**
+   * Checks the invariants before and after every save, and every clean page
+   * against the image. Slow: for tests.
+   *
+   * @default {false}
+   */
+  validate?: boolean;
+}
+
+/** The options, complete. */
+export interface Settings {
+  directory: string;
+  size: number;
+  pageSize: number;
+  memory?: WebAssembly.Memory;
+  shared: boolean;
+  tracker: Tracker;
+  load: "map" | "copy";
+  scratch?: string;
+  dryRun: boolean;
+  validate: boolean;
+}
+
+function bad(message: string): LoomError {
+  return new LoomError("BAD_OPTION", message);
+}
+
+/** A directory given as a path or a file: URL. */
+export function pathOf(directory: string | URL, what: string): string {
+  if (directory instanceof URL) {
+    if (directory.protocol !== "file:") {
+      throw bad(`${what} must be a path or a file: URL, not "${directory}".`);
+    }
+    return fileURLToPath(directory);
+  }
+  if (typeof directory !== "string" || directory === "" || directory.includes("\0")) {
+    throw bad(`${what} must be a path or a file: URL, not ${JSON.stringify(directory)}.`);
+  }
+  return directory;
+}
+
+/**
+ * Completes and checks the options.
+ *
+ * @throws {LoomError} `BAD_OPTION`
+ */
+export function settingsOf(
+  directory: string | URL,
+  options: LoomOptions,
+  systemPageSize: number,
+): Settings {
+  if (options === null || typeof options !== "object") {
+    throw bad(`The options must be an object, not ${options}.`);
+  }
+  const path = pathOf(directory, "The directory");
+  const { memory, pageSize = DEFAULT_PAGE_SIZE, scratch } = options;
+  if (memory !== undefined && !(memory instanceof WebAssembly.Memory)) {
+    throw bad(`The option "memory" must be a WebAssembly.Memory.`);
+  }
+  const size = options.size ?? memory?.buffer.byteLength ?? DEFAULT_SIZE;
+  if (!Number.isSafeInteger(size) || size <= 0 || size % WASM_PAGE_SIZE !== 0) {
+    throw bad(`The option "size" must be a multiple of 65536 bytes, not ${size}.`);
+  }
+  if (size > MAXIMUM_SIZE) {
+    throw bad(`The option "size" can be 16 GiB (${MAXIMUM_SIZE}) at most, not ${size}.`);
+  }
+  if (memory && memory.buffer.byteLength < size) {
+    throw bad(`The memory has ${memory.buffer.byteLength} bytes and the loom needs ${size}.`);
+  }
+  const sharedMemory = memory && memory.buffer instanceof SharedArrayBuffer;
+  if (memory && options.shared !== undefined && options.shared !== sharedMemory) {
+    throw bad(`The option "shared" is ${options.shared}, and the memory says otherwise.`);
+  }
+  if (
+    !Number.isSafeInteger(pageSize) || pageSize < systemPageSize ||
+    pageSize > MAXIMUM_PAGE_SIZE || (pageSize & pageSize - 1) !== 0
+  ) {
+    throw bad(
+      `The option "pageSize" must be a power of two from the system's page ` +
+        `(${systemPageSize}) to ${MAXIMUM_PAGE_SIZE}, not ${pageSize}.`,
+    );
+  }
+  oneOf("tracker", options.tracker, ["auto", "signal", "userfaultfd"]);
+  oneOf("load", options.load, ["map", "copy"]);
+  for (const name of ["shared", "dryRun", "validate"] as const) {
+    oneOf(name, options[name], [true, false]);
+  }
+  if (scratch !== undefined) {
+    pathOf(scratch, `The option "scratch"`);
+    if (Object.values(FILES).some((name) => join(path, name) === scratch)) {
+      throw bad(`The option "scratch" names "${scratch}", which Loom needs for itself.`);
+    }
+  }
+  return {
+    directory: path,
+    size,
+    pageSize,
+    memory,
+    shared: sharedMemory ?? options.shared ?? false,
+    tracker: options.tracker ?? "auto",
+    load: options.load ?? "map",
+    scratch,
+    dryRun: options.dryRun ?? false,
+    validate: options.validate ?? false,
+  };
+}
+
+function oneOf(name: string, value: unknown, allowed: unknown[]): void {
+  if (value === undefined || allowed.includes(value)) return;
+  const list = allowed.map((item) => JSON.stringify(item)).join(", ");
+  throw bad(`The option "${name}" must be one of ${list}, not ${JSON.stringify(value)}.`);
+}

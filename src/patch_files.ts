@@ -1,0 +1,100 @@
+/**
+ * The two files of a patch on their way: written under spare names, renamed to
+ * memory.bin and control.bin, and back when the patch has been applied. Files
+ * that are written in place again need no new blocks, which is most of what a
+ * small save costs.
+ */
+import { encodeControl, type PatchContent } from "./patch.ts";
+import { FILES, join } from "./layout.ts";
+import { perform, type Protocol, together } from "./protocol.ts";
+import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
+
+/** A larger spare is given back to the disk after the save. */
+const SPARE_LIMIT_BYTES = 64 << 20;
+
+/**
+ * A disk writes a sector whole or not at all. A control.bin that fits one, and
+ * replaces one as long, is therefore never a mixture of the two, which open would
+ * take for damage: only such a file is written in place.
+ */
+const SECTOR_BYTES = 512;
+
+export class PatchFiles {
+  #memory?: StorageFile;
+  #control?: StorageFile;
+  #memoryBytes = 0;
+  #controlBytes = 0;
+
+  constructor(private readonly storage: Storage, private readonly directory: string) {}
+
+  #path(name: keyof typeof FILES): string {
+    return join(this.directory, FILES[name]);
+  }
+
+  /** Writes the next pages of the patch. */
+  *append(bytes: Uint8Array, position: number): Protocol<void> {
+    const path = this.#path("spareMemory");
+    this.#memory ??= yield* perform(this.storage.open(path, "create"));
+    yield* writeFully(this.#memory, bytes, position);
+    this.#memoryBytes = Math.max(this.#memoryBytes, position + bytes.length);
+  }
+
+  /** Writes control.bin and makes both durable. When it returns the patch is committed. */
+  *commit(content: PatchContent, memoryBytes: number): Protocol<void> {
+    const { storage } = this;
+    this.#memory ??= yield* perform(storage.open(this.#path("spareMemory"), "create"));
+    if (this.#memoryBytes !== memoryBytes) {
+      yield* perform(this.#memory.truncate(memoryBytes));
+      this.#memoryBytes = memoryBytes;
+    }
+    const bytes = encodeControl(content);
+    if (bytes.length > SECTOR_BYTES || bytes.length !== this.#controlBytes) {
+      yield* this.#removeControl();
+    }
+    const path = this.#path("spareControl");
+    this.#control ??= yield* perform(storage.open(path, "create"));
+    yield* writeFully(this.#control, bytes, 0);
+    this.#controlBytes = bytes.length;
+    yield* perform(storage.rename(this.#path("spareMemory"), this.#path("memory")));
+    yield* perform(storage.rename(path, this.#path("control")));
+    yield* perform(together([this.#memory.sync(), this.#control.sync()]));
+    yield* perform(storage.syncDirectory(this.directory));
+  }
+
+  /** Takes an applied patch away, keeping its files for the next one. */
+  *retire(): Protocol<void> {
+    const { storage } = this;
+    yield* perform(storage.rename(this.#path("control"), this.#path("spareControl")));
+    yield* perform(storage.rename(this.#path("memory"), this.#path("spareMemory")));
+    if (this.#memoryBytes > SPARE_LIMIT_BYTES) yield* this.#removeMemory();
+  }
+
+  /** Removes a patch that was not committed, wherever writing it stopped. */
+  *abandon(): Protocol<void> {
+    yield* ifPresent(this.storage.remove(this.#path("control")));
+    yield* ifPresent(this.storage.remove(this.#path("memory")));
+    yield* this.remove();
+  }
+
+  /** Removes the spare files, this process's or a dead one's. */
+  *remove(): Protocol<void> {
+    yield* this.#removeControl();
+    yield* this.#removeMemory();
+  }
+
+  *#removeControl(): Protocol<void> {
+    const file = this.#control;
+    this.#control = undefined;
+    this.#controlBytes = 0;
+    if (file) yield* perform(file.close());
+    yield* ifPresent(this.storage.remove(this.#path("spareControl")));
+  }
+
+  *#removeMemory(): Protocol<void> {
+    const file = this.#memory;
+    this.#memory = undefined;
+    this.#memoryBytes = 0;
+    if (file) yield* perform(file.close());
+    yield* ifPresent(this.storage.remove(this.#path("spareMemory")));
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Protocols: sequences of storage operations, written once as generators and
+ * carried out by a synchronous or an asynchronous driver. A generator yields
+ * operations; the driver performs each and sends its result, or throws its
+ * error, back in. Nothing here touches a disk.
+ */
+import { fromSystem } from "./errors.ts";
+
+/** One thing to do to a file, described and not yet done. */
+export interface Operation<T> {
+  /** For messages: "write", "sync", … */
+  readonly action: string;
+  readonly path: string;
+  sync(): T;
+  async(): Promise<T>;
+}
+
+/** A sequence of operations that ends in a T. */
+// deno-lint-ignore no-explicit-any
+export type Protocol<T> = Generator<Operation<any>, T, any>;
+
+/** Performs one operation, as a step of a protocol. */
+export function* perform<T>(operation: Operation<T>): Protocol<T> {
+  return (yield operation) as T;
+}
+
+/** Several operations at once; asynchronously they overlap. The first error wins. */
+export function together(operations: Operation<void>[]): Operation<void> {
+  return {
+    action: operations[0].action,
+    path: operations[0].path,
+    sync: () => {
+      for (const operation of operations) performSync(operation);
+    },
+    async: async () => {
+      const results = await Promise.allSettled(operations.map(performAsync));
+      const failed = results.find((result) => result.status === "rejected");
+      if (failed) throw failed.reason;
+    },
+  };
+}
+
+function performSync<T>(operation: Operation<T>): T {
+  try {
+    return operation.sync();
+  } catch (error) {
+    throw fromSystem(error, operation.action, operation.path);
+  }
+}
+
+async function performAsync<T>(operation: Operation<T>): Promise<T> {
+  try {
+    return await operation.async();
+  } catch (error) {
+    throw fromSystem(error, operation.action, operation.path);
+  }
+}
+
+/** Carries a protocol out in this call. */
+export function runSync<T>(protocol: Protocol<T>): T {
+  let step = protocol.next();
+  while (!step.done) {
+    let result: unknown;
+    try {
+      result = performSync(step.value);
+    } catch (error) {
+      step = protocol.throw(error);
+      continue;
+    }
+    step = protocol.next(result);
+  }
+  return step.value;
+}
+
+/**
+ * Carries a protocol out off the thread. While `interruptible` says so, an abort
+ * of the signal is thrown into the protocol in place of its next operation, and
+ * the protocol undoes what it did.
+ */
+export async function run<T>(
+  protocol: Protocol<T>,
+  signal?: AbortSignal,
+  interruptible: () => boolean = () => true,
+): Promise<T> {
+  let step = protocol.next();
+  let aborted = false;
+  while (!step.done) {
+    let result: unknown;
+    try {
+      if (signal?.aborted && !aborted && interruptible()) {
+        aborted = true;
+        throw signal.reason;
+      }
+      result = await performAsync(step.value);
+    } catch (error) {
+      step = protocol.throw(error);
+      continue;
+    }
+    step = protocol.next(result);
+  }
+  return step.value;
+}

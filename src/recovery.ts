@@ -1,0 +1,200 @@
+/**
+ * What open does with the patch that it finds: one function gathers the
+ * evidence, one table decides, one function carries the decision out. An error
+ * while looking is never taken for absence, and nothing is deleted that may
+ * still be needed.
+ *
+ * Seed: _ce_patch_open, u3e_live.
+ */
+import { LoomError } from "./errors.ts";
+import type { Image } from "./image.ts";
+import { FILES, join } from "./layout.ts";
+import {
+  applyPatch,
+  type Control,
+  decodeControl,
+  HEADER_BYTES,
+  impossible,
+  PATCH_VERSION,
+  RECORD_BYTES,
+  verifyMemory,
+} from "./patch.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.ts";
+
+/** What was found at open, and done about it. */
+export interface Recovery {
+  /**
+   * `none`: there was no patch. `applied`: a committed one was applied.
+   * `discarded`: one that was never committed, or had been applied in full, was
+   * removed. `orphan removed`: a memory.bin without its control.bin was removed.
+   */
+  patch: "none" | "applied" | "discarded" | "orphan removed";
+  /** Why, where there is more to say. */
+  reason?: string;
+}
+
+/** The patch files of a directory, open, and what is known of them. */
+export interface Evidence {
+  control?: Control;
+  memory?: StorageFile;
+  /** Why the patch isn't whole; undefined if it is. */
+  torn?: string;
+  /** How many of its pages the image already carries, and the first of them. */
+  carried: number;
+  firstCarried?: number;
+  /** Whether the image is exactly what the patch would make of it. */
+  complete: boolean;
+}
+
+/** What to do about the evidence. */
+export type Verdict =
+  | { action: "none" }
+  | { action: "apply" }
+  | { action: "discard"; patch: "discarded" | "orphan removed"; reason: string };
+
+/** The table: DESIGN's, row by row. */
+export function decide(evidence: Evidence, loomPages: number, directory: string): Verdict {
+  const { control, memory, torn } = evidence;
+  const path = join(directory, FILES.control);
+  if (!control) {
+    return memory
+      ? { action: "discard", patch: "orphan removed", reason: "memory.bin had no control.bin" }
+      : { action: "none" };
+  }
+  // A sector that was never written reads as zeros: version 0 is torn, not unknown.
+  if (control.version !== PATCH_VERSION && control.version !== 0) {
+    throw new LoomError(
+      "PATCH_VERSION",
+      `"${path}" is a patch of version ${control.version}; this is version ${PATCH_VERSION}. ` +
+        `Nothing was changed: open it with the program that wrote it.`,
+      { path },
+    );
+  }
+  if (!control.torn) {
+    const fault = impossible(control);
+    if (fault) throw corrupt(path, fault.reason, fault.page);
+    if (control.total > loomPages) {
+      throw new LoomError(
+        "TOO_BIG",
+        `"${path}" makes the image ${control.total} pages long, and the loom has ` +
+          `${loomPages}. Nothing was changed: open with a larger size.`,
+        { path },
+      );
+    }
+  }
+  if (!torn) return { action: "apply" };
+  if (evidence.complete) {
+    return {
+      action: "discard",
+      patch: "discarded",
+      reason: `${torn}; the image already has all of it`,
+    };
+  }
+  if (evidence.carried > 0) {
+    throw corrupt(
+      path,
+      `is damaged (${torn}) and had begun to be applied: page ${evidence.firstCarried} ` +
+        `of the image already carries it`,
+      evidence.firstCarried,
+    );
+  }
+  return { action: "discard", patch: "discarded", reason: `never committed: ${torn}` };
+}
+
+function corrupt(path: string, what: string, page?: number): LoomError {
+  return new LoomError(
+    "CORRUPT_PATCH",
+    `The patch "${path}" ${what}. Nothing was changed: keep the directory, ` +
+      `and restore it from a backup or mend the patch.`,
+    { path, page },
+  );
+}
+
+/** Reads the patch files and compares them with the image. The caller closes `memory`. */
+export function* examine(
+  storage: Storage,
+  directory: string,
+  pageSize: number,
+  image: Image | undefined,
+): Protocol<Evidence> {
+  const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
+  let control: Control | undefined;
+  if (controlFile) {
+    try {
+      control = yield* readControl(controlFile);
+    } finally {
+      yield* perform(controlFile.close());
+    }
+  }
+  const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
+  const evidence: Evidence = { control, memory, carried: 0, complete: false };
+  if (!control) return evidence;
+  try {
+    evidence.torn = control.torn;
+    if (!evidence.torn && !memory) evidence.torn = "memory.bin is missing";
+    if (!evidence.torn) {
+      const size = yield* perform(memory!.size());
+      evidence.torn = yield* verifyMemory(memory!, size, control, pageSize);
+    }
+    if (evidence.torn && image) yield* compare(evidence, control, image);
+  } catch (error) {
+    if (memory) yield* perform(memory.close());
+    throw error;
+  }
+  return evidence;
+}
+
+/** The largest control.bin that a loom of 16 GiB and 4 KiB pages can make: 32 MiB. */
+const CONTROL_LIMIT = HEADER_BYTES + RECORD_BYTES * 2 ** 22;
+
+function* readControl(file: StorageFile): Protocol<Control> {
+  const size = yield* perform(file.size());
+  if (size > CONTROL_LIMIT) {
+    throw corrupt(file.path, `is ${size} bytes long, which no writer could have written`);
+  }
+  const bytes = new Uint8Array(size);
+  const length = yield* readFully(file, bytes, 0);
+  return decodeControl(bytes.subarray(0, length));
+}
+
+/** Which pages of a torn patch does the image carry already? */
+function* compare(evidence: Evidence, control: Control, image: Image): Protocol<void> {
+  const buffer = new Uint8Array(image.pageSize);
+  for (let index = 0; index < control.pages.length; index++) {
+    const page = control.pages[index];
+    if (page >= image.pages) continue;
+    const checksum = yield* image.checksumOf(page, buffer);
+    if (checksum !== control.checksums[index]) continue;
+    evidence.carried++;
+    evidence.firstCarried ??= page;
+  }
+  const size = yield* perform(image.file.size());
+  evidence.complete = !control.torn && evidence.carried === control.pages.length &&
+    size === control.total * image.pageSize;
+}
+
+/** Carries out a verdict. The image is synced before the patch goes. */
+export function* recover(
+  storage: Storage,
+  directory: string,
+  evidence: Evidence,
+  verdict: Verdict,
+  image: Image,
+): Protocol<Recovery> {
+  if (verdict.action === "none") return { patch: "none" };
+  if (verdict.action === "apply") {
+    yield* applyPatch(evidence.memory, evidence.control!, image);
+    yield* perform(storage.syncDirectory(directory));
+    yield* removePatch(storage, directory);
+    return { patch: "applied" };
+  }
+  yield* removePatch(storage, directory);
+  return { patch: verdict.patch, reason: verdict.reason };
+}
+
+/** Removes a patch: control.bin first, since without it memory.bin says nothing. */
+export function* removePatch(storage: Storage, directory: string): Protocol<void> {
+  yield* ifPresent(storage.remove(join(directory, FILES.control)));
+  yield* ifPresent(storage.remove(join(directory, FILES.memory)));
+}

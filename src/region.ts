@@ -1,0 +1,359 @@
+/**
+ * The memory: a WebAssembly.Memory whose pages are mapped, protected and tracked
+ * through the native library. Holds the dirty set and the guard page. Never
+ * touches a file but to map one, and knows nothing of patches.
+ *
+ * Seed: _ce_loom_track, _ce_loom_protect, _ce_loom_mapf, _ce_loom_mapf_ephemeral,
+ * u3e_ward, u3e_toss, u3e_yolo, u3e_foul.
+ */
+import { countBits, endOfBits, fillBits, hasBit, runsOfBits, wordsFor } from "./bitmap.ts";
+import { LoomError, type SystemError } from "./errors.ts";
+import type { Run } from "./layout.ts";
+import { checked, type Native } from "./native.ts";
+
+// The header of the shared words; ffi/src/state.rs has the same layout.
+const HEADER_WORDS = 16;
+const FLAGS = 0;
+const GUARD_PAGE = 1;
+const LOW_PAGE = 2;
+const HIGH_PAGE = 3;
+const IMAGE_PAGES = 4;
+const FAULTS = 5;
+const GUARD_HITS = 6;
+const OPENED_AHEAD = 7;
+const MAPPINGS = 8;
+const LOST_PAGE = 9;
+const SCRATCH_FAILURES = 11;
+
+const FLAG_EXHAUSTED = 1;
+const FLAG_IMAGE_LOST = 2;
+const NO_PAGE = 0xffffffff;
+
+/** What may be done with a page. */
+export const ACCESS = { none: 0, read: 1, write: 2 } as const;
+
+/** One mapping of the region, in system pages. */
+export interface Mapping extends Run {
+  access: number;
+  shared: boolean;
+  ofFile: boolean;
+}
+
+/** Regions stay reachable while the fault handler knows their address. */
+const attached = new Set<Region>();
+
+export class Region {
+  readonly pages: number;
+  /** Pages that were written, or count as written, since the last save. */
+  readonly dirty: Uint32Array;
+  /** Pages that were opened together with another, and perhaps not written. */
+  readonly opened: Uint32Array;
+  /** Whether the program's writes go unnoticed until the next save. */
+  untracked = false;
+  readonly #words: Uint32Array;
+  readonly #slot: number;
+  #scratch = -1;
+
+  /**
+   * Attaches the first `size` bytes of a memory. All pages are dirty.
+   *
+   * @throws {LoomError} `BUSY`, `UNSUPPORTED`
+   */
+  constructor(
+    private readonly native: Native,
+    readonly memory: WebAssembly.Memory,
+    readonly size: number,
+    readonly pageSize: number,
+  ) {
+    this.pages = size / pageSize;
+    for (const other of attached) {
+      if (other.memory !== memory) continue;
+      throw new LoomError("BUSY", "This memory is that of another open loom. Close it first.");
+    }
+    const bitmap = wordsFor(this.pages);
+    const words = new Uint32Array(new ArrayBuffer((HEADER_WORDS + 2 * bitmap) * 4));
+    this.#words = words;
+    this.dirty = words.subarray(HEADER_WORDS, HEADER_WORDS + bitmap);
+    this.opened = words.subarray(HEADER_WORDS + bitmap);
+    words[GUARD_PAGE] = NO_PAGE;
+    words[HIGH_PAGE] = this.pages;
+    fillBits(this.dirty, 0, this.pages, true);
+    const slot = native.loom_attach(this.#start(), words, this.pages, pageSize);
+    this.#slot = this.#checked(slot, "sigaction");
+    attached.add(this);
+  }
+
+  #start(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.memory.buffer, 0, 1) as Uint8Array<ArrayBuffer>;
+  }
+
+  #checked(result: number, call: string): number {
+    try {
+      return checked(result, call);
+    } catch (cause) {
+      const code = (cause as SystemError).code;
+      throw new LoomError(
+        code === "ENOMEM" ? "NO_MEMORY" : code === "EMFILE" ? "BUSY" : "UNSUPPORTED",
+        code === "EMFILE"
+          ? "64 looms are open in this process already. Close one first."
+          : `The system refused to ${call} the loom's memory (${code}). ` +
+            `It may be short of memory or of mappings (vm.max_map_count).`,
+        { cause },
+      );
+    }
+  }
+
+  /** The bytes of consecutive pages, as they are now. */
+  bytes(first: number, count: number): Uint8Array<ArrayBuffer> {
+    const { buffer } = this.memory;
+    return new Uint8Array(
+      buffer,
+      first * this.pageSize,
+      count * this.pageSize,
+    ) as Uint8Array<ArrayBuffer>;
+  }
+
+  /** Whether the memory still lies where it was attached, and is large enough. */
+  isInPlace(): boolean {
+    return this.memory.buffer.byteLength >= this.size &&
+      this.native.loom_is_at(this.#slot, this.#start()) === 1;
+  }
+
+  /** How many pages, from the first on, are those of the image. */
+  get imagePages(): number {
+    return this.#words[IMAGE_PAGES];
+  }
+
+  set imagePages(pages: number) {
+    this.#words[IMAGE_PAGES] = pages;
+  }
+
+  get guardPage(): number | undefined {
+    const page = this.#words[GUARD_PAGE];
+    return page === NO_PAGE ? undefined : page;
+  }
+
+  /** Whether the guard page was hit and had nowhere to go. */
+  get exhausted(): boolean {
+    return (this.#words[FLAGS] & FLAG_EXHAUSTED) !== 0;
+  }
+
+  /** The page that could not be read from the mapped image; undefined if all could. */
+  get lostPage(): number | undefined {
+    return this.#words[FLAGS] & FLAG_IMAGE_LOST ? this.#words[LOST_PAGE] : undefined;
+  }
+
+  get counters(): {
+    faults: number;
+    guardHits: number;
+    openedAhead: number;
+    scratchFailures: number;
+  } {
+    return {
+      faults: this.#words[FAULTS],
+      guardHits: this.#words[GUARD_HITS],
+      openedAhead: this.#words[OPENED_AHEAD],
+      scratchFailures: this.#words[SCRATCH_FAILURES],
+    };
+  }
+
+  /** Whether a page can be written without being noticed again. */
+  isWritable(page: number): boolean {
+    return hasBit(this.dirty, page) || hasBit(this.opened, page);
+  }
+
+  /** Runs of pages in `first..end` that were or may have been written. */
+  *writableRuns(first: number, end: number): Generator<Run> {
+    const words = this.dirty.map((word, index) => word | this.opened[index]);
+    yield* runsOfBits(words, first, end);
+  }
+
+  /**
+   * Counts the pages that the next save looks at: written ones in the image,
+   * touched ones beyond it, and those that were only opened.
+   */
+  countPages(): { dirty: number; opened: number } {
+    const { imagePages, pages } = this;
+    const dirty = countBits(this.dirty, 0, imagePages) +
+      countBits(this.touched(imagePages), 0, pages - imagePages);
+    const both = countBits(
+      this.opened.map((word, at) => word & ~this.dirty[at]),
+      0,
+      imagePages,
+    );
+    return { dirty, opened: both };
+  }
+
+  /** The page after the last one that is in the image or was ever touched. */
+  touchedEnd(): number {
+    return this.imagePages + endOfBits(this.touched(this.imagePages));
+  }
+
+  /** A bit for each page from `first` on: whether it was ever touched. */
+  touched(first: number): Uint32Array {
+    const count = this.pages - first;
+    const bitmap = new Uint32Array(new ArrayBuffer(Math.max(1, wordsFor(count)) * 4));
+    if (count > 0) {
+      this.#checked(this.native.loom_touched(this.#slot, first, count, bitmap), "inspect");
+    }
+    return bitmap;
+  }
+
+  /** Maps image pages of a file, read-only and clean. */
+  mapClean(descriptor: number, first: number, count: number): void {
+    if (count === 0) return;
+    this.#checked(this.native.loom_map_file(this.#slot, descriptor, first, count), "mmap");
+    this.#markClean(first, count);
+  }
+
+  /**
+   * Makes pages read-only and clean where they lie. The bits go first: whatever
+   * another thread writes before the protection changes is there to be copied,
+   * and whatever it writes after that sets its bit again.
+   */
+  protectClean(first: number, count: number): void {
+    if (count === 0) return;
+    this.#markClean(first, count);
+    const result = this.native.loom_protect(this.#slot, first, count, ACCESS.read);
+    if (result < 0) fillBits(this.dirty, first, count, true);
+    this.#checked(result, "mprotect");
+  }
+
+  #markClean(first: number, count: number): void {
+    fillBits(this.dirty, first, count, false);
+    fillBits(this.opened, first, count, false);
+  }
+
+  /** Makes pages writable and dirty where they lie. */
+  openDirty(first: number, count: number): void {
+    if (count === 0) return;
+    this.#checked(this.native.loom_protect(this.#slot, first, count, ACCESS.write), "mprotect");
+    fillBits(this.dirty, first, count, true);
+    this.#protectGuard(first, count);
+  }
+
+  /** Makes pages fresh memory: zeros, writable and dirty. */
+  mapFresh(first: number, count: number): void {
+    if (count === 0) return;
+    this.freeScratch(first, count);
+    const result = this.#scratch < 0
+      ? this.native.loom_map_anonymous(this.#slot, first, count)
+      : this.native.loom_map_scratch(this.#slot, this.#scratch, first, count);
+    this.#checked(result, "mmap");
+    fillBits(this.dirty, first, count, true);
+    this.#protectGuard(first, count);
+  }
+
+  /** Gives the region a scratch file as long as itself; all of it becomes zeros. */
+  mapScratch(descriptor: number, moveOnFault: boolean): void {
+    this.#scratch = descriptor;
+    const result = this.native.loom_map_scratch(this.#slot, descriptor, 0, this.pages);
+    this.#checked(result, "mmap");
+    this.native.loom_set_scratch(this.#slot, descriptor, moveOnFault ? 1 : 0);
+  }
+
+  /** Frees the space that pages take in the scratch file, where there is one. */
+  freeScratch(first: number, count: number): void {
+    if (this.#scratch < 0 || count <= 0) return;
+    const [offset, length] = [first, count].map((pages) => BigInt(pages * this.pageSize));
+    this.native.loom_punch(this.#scratch, offset, length);
+  }
+
+  /** Marks pages dirty as a write to each would, so that the kernel can write there. */
+  touch(first: number, count: number): void {
+    const end = Math.min(first + count, this.imagePages);
+    if (end <= first) return;
+    this.#checked(this.native.loom_touch(this.#slot, first, end - first), "mprotect");
+  }
+
+  /** Lets the program write to the whole image unnoticed. Seed: u3e_yolo. */
+  untrack(): void {
+    this.untracked = true;
+    const pages = this.imagePages;
+    if (pages === 0) return;
+    this.#checked(this.native.loom_protect(this.#slot, 0, pages, ACCESS.write), "mprotect");
+    fillBits(this.opened, 0, pages, true);
+    this.#protectGuard(0, pages);
+  }
+
+  /** Hands pages back to the system; they read as zeros. */
+  discard(first: number, count: number): void {
+    if (count <= 0) return;
+    this.freeScratch(first, count);
+    this.#checked(this.native.loom_discard(this.#slot, first, count), "madvise");
+  }
+
+  /** Every page is accounted for anew: the mappings that faults split are whole. */
+  resetBudget(): void {
+    this.#words[MAPPINGS] = 0;
+  }
+
+  /**
+   * Says between which pages the free space lies, and moves the guard page there
+   * if it is elsewhere; where no page is left, it is taken away. Seed: u3e_ward.
+   */
+  setFreeSpace(lowPage: number, highPage: number): void {
+    const words = this.#words;
+    words[LOW_PAGE] = lowPage;
+    words[HIGH_PAGE] = highPage;
+    const old = this.guardPage;
+    if (old !== undefined && old > lowPage && old < highPage) return;
+    const room = highPage - lowPage;
+    words[GUARD_PAGE] = room > 1 ? lowPage + (room >>> 1) : NO_PAGE;
+    if (old !== undefined) {
+      this.#checked(this.native.loom_protect(this.#slot, old, 1, ACCESS.write), "mprotect");
+    }
+    const guard = this.guardPage;
+    if (guard === undefined) return;
+    fillBits(this.dirty, guard, 1, true);
+    this.#protectGuard(guard, 1);
+  }
+
+  /** Closes the guard page again where something was mapped or opened over it. */
+  #protectGuard(first: number, count: number): void {
+    const guard = this.guardPage;
+    if (guard === undefined || guard < first || guard >= first + count) return;
+    this.#checked(this.native.loom_protect(this.#slot, guard, 1, ACCESS.none), "mprotect");
+  }
+
+  /** How the kernel has the region mapped, for the checker and for stats. */
+  mappings(): Mapping[] {
+    for (let capacity = 1024;; capacity *= 4) {
+      const list = new Uint32Array(new ArrayBuffer(capacity * 12));
+      const count = this.#checked(
+        this.native.loom_mappings(this.#slot, list, capacity),
+        "inspect",
+      );
+      if (count > capacity) continue;
+      return Array.from({ length: count }, (_, index) => {
+        const [first, pages, properties] = list.subarray(index * 3);
+        return {
+          first,
+          count: pages,
+          access: properties & 2 ? ACCESS.write : properties & 1,
+          shared: (properties & 4) !== 0,
+          ofFile: (properties & 8) !== 0,
+        };
+      });
+    }
+  }
+
+  /**
+   * Makes the region plain memory again and detaches its buffer, so that a late
+   * access finds length 0, or zeros where the memory is shared.
+   */
+  detach(): void {
+    if (!attached.delete(this)) return;
+    this.#words[GUARD_PAGE] = NO_PAGE;
+    const inPlace = this.isInPlace();
+    if (inPlace) this.native.loom_map_anonymous(this.#slot, 0, this.pages);
+    this.native.loom_detach(this.#slot);
+    if (!inPlace) return;
+    const grow = this.memory.grow.bind(this.memory) as (delta: number | bigint) => unknown;
+    try {
+      grow(0);
+    } catch {
+      grow(0n);
+    }
+  }
+}

@@ -1,0 +1,49 @@
+/** What a loom is doing and how, for monitoring. */
+import type { Tracker } from "./options.ts";
+import type { Region } from "./region.ts";
+
+/** A snapshot of a loom's counters. */
+export interface LoomStats {
+  /** How writes are noticed. */
+  tracker: Exclude<Tracker, "auto">;
+  /** Why by this one. */
+  trackerReason: string;
+  /** First writes to clean pages that were noticed since open. */
+  faults: number;
+  /** Pages that the next save looks at. */
+  dirtyPages: number;
+  /** Of these, pages that were opened together with a neighbour, to save mappings. */
+  openedPages: number;
+  /** The guard page's number; null while there is none. */
+  guardPage: number | null;
+  /** How often the guard page was hit. */
+  guardHits: number;
+  /** Pages in the image. */
+  imagePages: number;
+  /** Pages in the loom. */
+  loomPages: number;
+  /** Mappings that the loom's memory takes, of the vm.max_map_count of the process. */
+  mappings: number;
+  /** Pages that found no room in the scratch file and stayed in memory. */
+  scratchFailures: number;
+}
+
+export function statsOf(region: Region, tracker: Tracker): LoomStats {
+  const { faults, guardHits, scratchFailures } = region.counters;
+  const { dirty, opened } = region.countPages();
+  return {
+    tracker: "signal",
+    trackerReason: tracker === "signal"
+      ? "asked for"
+      : "page protection and signals work everywhere",
+    faults,
+    dirtyPages: dirty + opened,
+    openedPages: opened,
+    guardPage: region.guardPage ?? null,
+    guardHits,
+    imagePages: region.imagePages,
+    loomPages: region.pages,
+    mappings: region.mappings().length,
+    scratchFailures,
+  };
+}

@@ -1,0 +1,117 @@
+/**
+ * What Loom asks of a disk: the interface through which every file operation
+ * goes, and the two loops that continue short transfers. disk.ts is the real
+ * one; tests put a simulated one in its place.
+ */
+import { LoomError, systemCode } from "./errors.ts";
+import { type Operation, perform, type Protocol } from "./protocol.ts";
+
+/** How to open a file: it must exist (`read`, `update`) or must not (`create`). */
+export type OpenMode = "read" | "update" | "create";
+
+/** An open file. Reads and writes say where, and may transfer less than asked. */
+export interface StorageFile {
+  readonly path: string;
+  /** The system's descriptor, for mapping; -1 where there is none. */
+  readonly descriptor: number;
+  size(): Operation<number>;
+  read(into: Uint8Array, position: number): Operation<number>;
+  write(from: Uint8Array, position: number): Operation<number>;
+  truncate(size: number): Operation<void>;
+  /** Reserves space without changing size or content. False: not to be had here. */
+  allocate(position: number, length: number): Operation<boolean>;
+  /** Whether some of the file has no space reserved. */
+  hasHoles(): Operation<boolean>;
+  /** Data and size, as fdatasync. */
+  sync(): Operation<void>;
+  close(): Operation<void>;
+}
+
+/** A lock that lasts until it is released or the process ends. */
+export interface Lock {
+  release(): void;
+}
+
+/** A tree of files. */
+export interface Storage {
+  open(path: string, mode: OpenMode): Operation<StorageFile>;
+  /** Makes a directory durably. False: it was there. */
+  createDirectory(path: string): Operation<boolean>;
+  removeDirectory(path: string): Operation<void>;
+  /** Whether a path is a directory; null where nothing is there. */
+  isDirectory(path: string): Operation<boolean | null>;
+  list(path: string): Operation<string[]>;
+  syncDirectory(path: string): Operation<void>;
+  /** Null when somebody else holds it. */
+  lock(path: string, exclusive: boolean): Operation<Lock | null>;
+  rename(from: string, to: string): Operation<void>;
+  remove(path: string): Operation<void>;
+}
+
+/** Writes all of `from`, whatever it takes. */
+export function* writeFully(
+  file: StorageFile,
+  from: Uint8Array,
+  position: number,
+): Protocol<void> {
+  let done = 0;
+  while (done < from.length) {
+    const rest = done === 0 ? from : from.subarray(done);
+    const count = yield* continued(file.write(rest, position + done));
+    if (count === 0) throw stuck("write", file.path);
+    done += count ?? 0;
+  }
+}
+
+/** Reads until `into` is full or the file ends; says how much it read. */
+export function* readFully(
+  file: StorageFile,
+  into: Uint8Array,
+  position: number,
+): Protocol<number> {
+  let done = 0;
+  while (done < into.length) {
+    const rest = done === 0 ? into : into.subarray(done);
+    const count = yield* continued(file.read(rest, position + done));
+    if (count === 0) break;
+    done += count ?? 0;
+  }
+  return done;
+}
+
+/** Performs a transfer; undefined when a signal interrupted it. */
+function* continued(operation: Operation<number>): Protocol<number | undefined> {
+  try {
+    return yield* perform(operation);
+  } catch (error) {
+    if (systemCode(error) === "EINTR") return undefined;
+    throw error;
+  }
+}
+
+function stuck(action: string, path: string): LoomError {
+  return new LoomError(
+    "IO",
+    `Can't ${action} "${path}": the system accepts no more bytes and gives no reason.`,
+    { path },
+  );
+}
+
+/** Performs an operation; undefined where the file it names isn't there. */
+export function* ifPresent<T>(operation: Operation<T>): Protocol<T | undefined> {
+  try {
+    return yield* perform(operation);
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Cleans up after an error: whatever fails here must not hide that error. */
+export function* quietly(protocol: Protocol<unknown>): Protocol<void> {
+  try {
+    yield* protocol;
+  } catch {
+    // The error that made this necessary is on its way already.
+  }
+}

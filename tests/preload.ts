@@ -1,0 +1,7 @@
+/**
+ * Loads the native library before any test: it stays loaded for the life of the
+ * process, which the resource sanitizer would take for a leak of the first test.
+ */
+import { native } from "../src/native.ts";
+
+native();
