@@ -44,7 +44,8 @@ export class Image {
     if (!file) return undefined;
     try {
       const size = yield* perform(file.size());
-      return new Image(file, pageSize, Math.ceil(size / pageSize));
+      // A page cut short does not count: beyond the end of the file nothing is mapped.
+      return new Image(file, pageSize, Math.floor(size / pageSize));
     } catch (error) {
       yield* perform(file.close());
       throw error;
