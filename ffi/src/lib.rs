@@ -17,6 +17,8 @@ mod inspect;
 mod mapping;
 mod region;
 mod state;
+#[cfg(test)]
+mod tests;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -156,7 +156,7 @@ pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32) ->
 
 /// Maps pages of the scratch file, shared and writable.
 #[unsafe(no_mangle)]
-pub extern "C" fn loom_map_scratch(slot: u32, first: u32, count: u32) -> i32 {
+pub extern "C" fn loom_map_scratch(slot: u32, file: i32, first: u32, count: u32) -> i32 {
     with_pages(slot, first, count, |region| {
         map(
             region,
@@ -164,7 +164,7 @@ pub extern "C" fn loom_map_scratch(slot: u32, first: u32, count: u32) -> i32 {
             first + count,
             PROT_READ | PROT_WRITE,
             MAP_SHARED,
-            region.scratch,
+            file,
         )
     })
 }
