@@ -1,0 +1,50 @@
+/** How long save() keeps the program's other work waiting, against copying the bytes. */
+import { Loom } from "../mod.ts";
+import { MIB } from "./floor.ts";
+import { type Figure, interleave, type Setting, time } from "./measure.ts";
+import { Phases } from "./phases.ts";
+
+export const title = "The longest that save() keeps the event loop, all of it dirty";
+
+export async function measure({ directory, quick }: Setting): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const [megabytes, rounds] of quick ? [[1, 5], [64, 3]] : [[1, 15], [64, 9], [512, 5]]) {
+    const size = megabytes * MIB;
+    await using loom = await Loom.open(`${directory}/${megabytes}`, { size });
+    const words = new Uint32Array(loom.buffer);
+    const phases = new Phases();
+    let value = 0;
+    const { ours, floor } = await interleave(rounds, {
+      ours: async () => {
+        words.fill(++value);
+        return await longestPause(async () => phases.note((await loom.save()).ms));
+      },
+      floor: () => time(() => new Uint8Array(loom.buffer).slice()),
+    });
+    figures.push({
+      name: `${megabytes} MB: pause / copying them`,
+      unit: "ms",
+      ours,
+      floor,
+      target: { value: 2 },
+      detail: phases.text(),
+    });
+  }
+  return figures;
+}
+
+/** The longest time between two turns of the event loop while an action runs. */
+async function longestPause(action: () => Promise<void>): Promise<number> {
+  let longest = 0;
+  let last = performance.now();
+  let ended = false;
+  const running = action().finally(() => ended = true);
+  do {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  } while (!ended);
+  await running;
+  return longest;
+}

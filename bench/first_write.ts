@@ -1,0 +1,68 @@
+/** What the first write to a page costs under each tracker. */
+import { Loom, LoomError, type Tracker } from "../mod.ts";
+import { makeImage, MIB, PAGE, PrivateMapping } from "./floor.ts";
+import { type Figure, interleave, type Setting, shuffled, time } from "./measure.ts";
+
+const TRACKERS = ["signal", "userfaultfd"] as const;
+const TARGETS = {
+  signal: { sequential: 3, random: 4.5 },
+  userfaultfd: { sequential: 1.3, random: 1.3 },
+};
+
+export const title =
+  "The first write to a page of a mapped image / of an unprotected private mapping";
+
+export async function measure({ directory, quick }: Setting): Promise<Figure[]> {
+  const size = (quick ? 128 : 512) * MIB;
+  const count = size / PAGE / 4;
+  makeImage(directory, size);
+  // The second word of every other page: no two of them are neighbours.
+  const isolated = shuffled(size / PAGE / 2).map((page) => page * 2).subarray(0, count);
+  const orders = { sequential: isolated.map((_, index) => index), random: isolated };
+  const mapping = new PrivateMapping(size);
+  const path = `${directory}/image.bin`;
+  const memory = new WebAssembly.Memory({ initial: size / 65536, maximum: size / 65536 });
+  const figures: Figure[] = [];
+  for (const tracker of TRACKERS.filter((tracker) => isAvailable(directory, tracker))) {
+    for (const order of ["sequential", "random"] as const) {
+      const pages = orders[order];
+      const { ours, floor } = await interleave(quick ? 5 : 15, {
+        ours: () => {
+          using loom = Loom.openSync(directory, { memory, tracker });
+          return writeEach(loom.buffer, pages);
+        },
+        floor: () => {
+          mapping.map(path);
+          return writeEach(mapping.memory.buffer, pages);
+        },
+      });
+      figures.push({
+        name: `${tracker}, ${order}`,
+        unit: "µs",
+        ours: ours * 1000 / count,
+        floor: floor * 1000 / count,
+        target: { ratio: TARGETS[tracker][order] },
+      });
+    }
+  }
+  return figures;
+}
+
+function isAvailable(directory: string, tracker: Tracker): boolean {
+  try {
+    Loom.openSync(directory, { tracker }).closeSync();
+    return true;
+  } catch (error) {
+    if (error instanceof LoomError && error.code === "UNSUPPORTED") return false;
+    throw error;
+  }
+}
+
+function writeEach(buffer: ArrayBuffer | SharedArrayBuffer, pages: Uint32Array): number {
+  const words = new Uint32Array(buffer);
+  return time(() => {
+    for (let index = 0; index < pages.length; index++) {
+      words[pages[index] * (PAGE / 4) + 1] = index;
+    }
+  });
+}
