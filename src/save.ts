@@ -1,6 +1,7 @@
 /**
- * One save, as a protocol: collect the dirty pages, reserve their space, write
- * the patch, commit it, apply it to the image, and make the pages clean again.
+ * One save, as a protocol: collect the dirty pages, write those that changed to
+ * the patch, reserve their space in the image, commit the patch, apply it to the
+ * image, and make the pages clean again.
  * Before the commit a failure undoes everything; after it the loom has failed.
  *
  * Seed: u3e_save, _ce_patch_compose.
@@ -21,10 +22,10 @@ const BATCH_PAGES = 64;
 export interface SavePhases {
   /** Finding the dirty pages; copying them, where the save goes on off the thread. */
   collect: number;
-  /** Reserving space for the image. */
-  reserve: number;
   /** Hashing the pages and writing them to memory.bin. */
   write: number;
+  /** Reserving space for the image. */
+  reserve: number;
   /** Writing control.bin and syncing: at its end the save is committed. */
   commit: number;
   /** Writing the pages to image.bin. */
@@ -112,10 +113,10 @@ export function* save(
   try {
     if (settings.copyOut) patch.copyOut();
     clock.lap("collect");
-    yield* reserve(image, plan);
-    clock.lap("reserve");
     yield* patch.write();
     clock.lap("write");
+    yield* reserve(image, patch.pages);
+    clock.lap("reserve");
     if (patch.pages.length > 0 || plan.total !== plan.old) {
       yield* files.commit(patch.content(), patch.pages.length * region.pageSize);
       progress.committed = true;
@@ -192,9 +193,12 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
   return plan;
 }
 
-/** Reserves what the image will need, so that applying can't fail for want of room. */
-function* reserve(image: Image, plan: Plan): Protocol<void> {
-  for (const run of runsOf(plan.candidates)) yield* image.reserve(run.first, run.count);
+/**
+ * Reserves what the image will need, so that applying can't fail for want of room.
+ * Only now is it known which pages changed: holes that were opened stay holes.
+ */
+function* reserve(image: Image, pages: number[]): Protocol<void> {
+  for (const run of runsOf(pages)) yield* image.reserve(run.first, run.count);
 }
 
 /** The pages of one save between the region, the patch and the image. */
@@ -412,8 +416,8 @@ class Clock {
   #last = this.#start;
   #ms: SavePhases = {
     collect: 0,
-    reserve: 0,
     write: 0,
+    reserve: 0,
     commit: 0,
     apply: 0,
     sync: 0,

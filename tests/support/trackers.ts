@@ -1,0 +1,2 @@
+/** The trackers under which everything about memory is tested. */
+export const TRACKERS = ["signal"] as const;
