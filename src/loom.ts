@@ -79,6 +79,8 @@ export class Loom implements Disposable, AsyncDisposable {
   #watermarks?: { low: number; high: number };
   #failure?: string;
   #closed = false;
+  /** What the buffer was when the loom was closed. */
+  #lastBuffer?: ArrayBuffer | SharedArrayBuffer;
   /** What runs now off the thread, or in this very call. */
   #active?: string;
   #queue: Promise<unknown> = Promise.resolve();
@@ -138,9 +140,9 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#loaded.region.memory;
   }
 
-  /** The memory's bytes; detached, or zeros if it is shared, once the loom is closed. */
+  /** The memory's bytes. Detached, or zeros if it is shared, once the loom is closed. */
   get buffer(): ArrayBuffer | SharedArrayBuffer {
-    return this.memory.buffer;
+    return this.#lastBuffer ?? this.memory.buffer;
   }
 
   /**
@@ -231,10 +233,9 @@ export class Loom implements Disposable, AsyncDisposable {
       const { isFree } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const shared = this.#loaded.region.memory.buffer instanceof SharedArrayBuffer;
-      const settings = { isFree, copyOut: shared };
+      const settings = { isFree, copyOut: false };
       const report = runSync(save(this.#target(), settings, { committed: false }));
-      this.#validate("after", !shared);
+      this.#validate("after", true);
       return report;
     });
   }
@@ -362,6 +363,7 @@ export class Loom implements Disposable, AsyncDisposable {
 
   *#close(): Protocol<void> {
     this.#closed = true;
+    this.#lastBuffer = this.memory.buffer;
     const { image, files, lock } = this.#directory;
     if (!this.#settings.dryRun) yield* quietly(files.remove());
     if (image) yield* quietly(image.close());

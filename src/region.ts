@@ -283,9 +283,17 @@ export class Region {
     this.#checked(this.native.loom_discard(this.#slot, first, count), "madvise");
   }
 
-  /** Every page is accounted for anew: the mappings that faults split are whole. */
-  resetBudget(): void {
-    this.#words[MAPPINGS] = 0;
+  /** How many mappings the region takes of those that the process may have. */
+  countMappings(): number {
+    return this.#checked(
+      this.native.loom_mappings(this.#slot, new Uint32Array(3), 0),
+      "inspect",
+    );
+  }
+
+  /** Tells the handler how many mappings are left of those that faults have split. */
+  recountMappings(): void {
+    if (this.#words[MAPPINGS] > 0) this.#words[MAPPINGS] = this.countMappings();
   }
 
   /**

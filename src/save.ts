@@ -303,7 +303,9 @@ class PatchInProgress {
   remember(): void {
     const { image } = this.target;
     this.pages.forEach((page, index) => image.remember(page, this.#checksums[index]));
-    if (this.plan.total > this.plan.old) image.markSparse();
+    const { old, total } = this.plan;
+    const added = this.pages.length - this.pages.filter((page) => page < old).length;
+    if (added < total - old) image.markSparse();
   }
 }
 
@@ -347,7 +349,9 @@ function releaseTail(region: Region, { old, total }: Plan, keep: boolean): void 
  */
 function* settle(target: SaveTarget, plan: Plan, copiedOut: boolean): Protocol<void> {
   const { region, image, watermarks } = target;
-  const remap = target.mapped && !(copiedOut && isShared(region));
+  // Workers may be writing to shared memory at this moment: it is not replaced.
+  const shared = region.memory.buffer instanceof SharedArrayBuffer;
+  const remap = target.mapped && !(copiedOut && shared);
   if (!remap) yield* reload(region, image, plan, copiedOut);
   region.imagePages = plan.total;
   for (const run of plan.runs) {
@@ -360,7 +364,7 @@ function* settle(target: SaveTarget, plan: Plan, copiedOut: boolean): Protocol<v
       }
     }
   }
-  region.resetBudget();
+  region.recountMappings();
   region.untracked = false;
   if (watermarks) discardFree(region, watermarks);
 }
@@ -372,11 +376,6 @@ export function discardFree(
 ): void {
   const first = Math.max(pagesFor(low, region.pageSize), region.imagePages);
   region.discard(first, Math.floor(high / region.pageSize) - first);
-}
-
-/** Workers may write to shared memory at any moment: its pages are not replaced then. */
-function isShared(region: Region): boolean {
-  return region.memory.buffer instanceof SharedArrayBuffer;
 }
 
 /** The parts of a run that the program has not written since they were copied. */

@@ -43,7 +43,7 @@ export function statsOf(region: Region, tracker: Tracker): LoomStats {
     guardHits,
     imagePages: region.imagePages,
     loomPages: region.pages,
-    mappings: region.mappings().length,
+    mappings: region.countMappings(),
     scratchFailures,
   };
 }
