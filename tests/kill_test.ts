@@ -1,0 +1,187 @@
+/**
+ * Processes killed with SIGKILL at every storage operation of open, save and
+ * close in turn: the directory then holds the old state or the new one, whole,
+ * and goes on working.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { Loom } from "../mod.ts";
+import { copyDirectory } from "./support/contents.ts";
+import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import { temporaryDirectory } from "./support/temporary.ts";
+import {
+  changeLoom,
+  imageOf,
+  saveOptions,
+  statesOf,
+  type Workload,
+  WORKLOADS,
+} from "./support/workloads.ts";
+
+const CHILD = new URL("support/doomed_child.ts", import.meta.url).href;
+
+/** Runs the child; says whether it was killed. */
+async function killed(
+  directory: string,
+  name: string,
+  at: number,
+  torn: boolean,
+  mode: "sync" | "async",
+): Promise<boolean> {
+  const { signal, success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--no-check",
+      "--allow-ffi",
+      "--allow-read",
+      "--allow-write",
+      "--allow-run",
+      CHILD,
+      directory,
+      name,
+      String(at),
+      torn ? "torn" : "whole",
+      mode,
+    ],
+  }).output();
+  assert(success || signal === "SIGKILL", new TextDecoder().decode(stderr));
+  return signal === "SIGKILL";
+}
+
+/** Makes the directory as it is before the workload's last save. */
+function prepare(workload: Workload, directory: string): void {
+  if (!workload.before) return;
+  using loom = Loom.openSync(directory, workload.options);
+  workload.before(new Uint8Array(loom.buffer));
+  loom.saveSync();
+}
+
+/** The operations of a run that nobody ends, and where its save begins and ends. */
+function callsOf(workload: Workload, directory: string) {
+  const storage = new FailingStorage();
+  const loom = openSyncOn(storage, directory, workload.options);
+  const opened = storage.calls.length;
+  changeLoom(workload, loom);
+  loom.saveSync(saveOptions(workload));
+  const saved = storage.calls.length;
+  loom.closeSync();
+  return { calls: storage.calls, opened, saved };
+}
+
+function same(left: Uint8Array, right: Uint8Array): boolean {
+  return left.length === right.length && left.every((byte, at) => byte === right[at]);
+}
+
+function dryRunOf(workload: Workload, directory: string): Uint8Array {
+  using loom = Loom.openSync(directory, { ...workload.options, dryRun: true });
+  return imageOf(loom);
+}
+
+/** The directory holds one of the states, says so in a dry run too, and can be saved. */
+function outcomeOf(
+  workload: Workload,
+  directory: string,
+  states: { old: Uint8Array; new: Uint8Array },
+): "old" | "new" {
+  const seen = dryRunOf(workload, directory);
+  let outcome: "old" | "new";
+  {
+    using loom = Loom.openSync(directory, { ...workload.options, validate: true });
+    const image = imageOf(loom);
+    assert(same(image, seen), "the dry run showed what the open did");
+    outcome = same(image, states.new) ? "new" : "old";
+    assert(same(image, states[outcome]), "neither the old nor the new state");
+    assertEquals(loom.created, image.length === 0);
+    changeLoom(workload, loom);
+    loom.saveSync(saveOptions(workload));
+  }
+  using loom = Loom.openSync(directory, workload.options);
+  assertEquals(loom.recovery, { patch: "none" });
+  assert(same(imageOf(loom), states.new), "the next save is whole");
+  return outcome;
+}
+
+/** Kills at every operation from `first` on; the outcome of each. */
+async function killEverywhere(
+  workload: Workload,
+  template: string | undefined,
+  temporary: string,
+  { mode, first, count, torn }: {
+    mode: "sync" | "async";
+    first: number;
+    count: number;
+    torn?: string[];
+  },
+): Promise<("old" | "new")[]> {
+  const states = statesOf(workload);
+  const outcomes: ("old" | "new")[] = [];
+  const points = Array.from({ length: count }, (_, index) => first + index)
+    .filter((at) => !torn || torn[at].startsWith("write "));
+  const visit = async (at: number) => {
+    const directory = `${temporary}/${at}`;
+    if (template) copyDirectory(template, directory);
+    assert(await killed(directory, workload.name, at, torn !== undefined, mode));
+    outcomes[at] = outcomeOf(workload, directory, states);
+    Deno.removeSync(directory, { recursive: true });
+  };
+  // Two at a time: starting processes is what takes the time.
+  for (let index = 0; index < points.length; index += 2) {
+    await Promise.all(points.slice(index, index + 2).map(visit));
+  }
+  return points.map((at) => outcomes[at]);
+}
+
+for (const workload of WORKLOADS) {
+  Deno.test(`killed at every operation: ${workload.name}`, async () => {
+    using temporary = temporaryDirectory();
+    const template = workload.before && `${temporary.path}/template`;
+    prepare(workload, template ?? "");
+    const trial = `${temporary.path}/trial`;
+    if (template) copyDirectory(template, trial);
+    const { calls, opened } = callsOf(workload, trial);
+    const first = template ? opened : 0;
+    const range = { mode: "sync", first, count: calls.length - first } as const;
+    const outcomes = await killEverywhere(workload, template, temporary.path, range);
+    const turn = outcomes.indexOf("new");
+    assert(turn > 0, "killed before the patch is whole, the old state is there");
+    assert(!outcomes.slice(turn).includes("old"), "once committed, always committed");
+    await killEverywhere(workload, template, temporary.path, { ...range, torn: calls });
+    assert(!await killed(trial, workload.name, Infinity, false, "sync"));
+  });
+}
+
+for (const workload of WORKLOADS.slice(1, 3)) {
+  Deno.test(`killed at every operation of an asynchronous save: ${workload.name}`, async () => {
+    using temporary = temporaryDirectory();
+    const template = `${temporary.path}/template`;
+    prepare(workload, template);
+    const trial = `${temporary.path}/trial`;
+    copyDirectory(template, trial);
+    const { opened, saved } = callsOf(workload, trial);
+    const range = { mode: "async", first: opened, count: saved - opened } as const;
+    await killEverywhere(workload, template, temporary.path, range);
+  });
+}
+
+for (const workload of WORKLOADS.slice(1, 4)) {
+  Deno.test(`killed at every operation of a recovery: ${workload.name}`, async () => {
+    using temporary = temporaryDirectory();
+    const template = `${temporary.path}/template`;
+    prepare(workload, template);
+    const trial = `${temporary.path}/trial`;
+    copyDirectory(template, trial);
+    const { calls, opened } = callsOf(workload, trial);
+    const commit = calls.indexOf("sync trial", opened);
+    const apply = calls.findIndex((call, at) => at > commit && /(write|resize) /.test(call));
+    assert(await killed(template, workload.name, apply, false, "sync"));
+    const storage = new FailingStorage();
+    const again = `${temporary.path}/again`;
+    copyDirectory(template, again);
+    const loom = openSyncOn(storage, again, workload.options);
+    const count = storage.calls.length;
+    assertEquals(loom.recovery.patch, "applied");
+    loom.closeSync();
+    const range = { mode: "sync", first: 0, count } as const;
+    const outcomes = await killEverywhere(workload, template, temporary.path, range);
+    assertEquals(new Set(outcomes), new Set(["new"]));
+  });
+}

@@ -1,0 +1,26 @@
+/**
+ * A process that opens a directory, does a workload, saves and closes, and kills
+ * itself with SIGKILL at the storage operation that it is told. Says how many
+ * operations there are if it lives.
+ *
+ * Arguments: directory, workload, operation, "whole" or "torn" (a write at that
+ * operation is cut in two and the kill comes between), "sync" or "async".
+ */
+import { FailingStorage, openSyncOn } from "./failing_storage.ts";
+import { changeLoom, saveOptions, WORKLOADS } from "./workloads.ts";
+
+const [directory, name, at, torn, mode] = Deno.args;
+const workload = WORKLOADS.find((workload) => workload.name === name)!;
+const doom = Number(at);
+const storage = new FailingStorage(({ index, action, length }) => {
+  if (index < doom) return;
+  if (torn === "torn" && index === doom && action === "write") return length - 1 >> 1;
+  Deno.kill(Deno.pid, "SIGKILL");
+  return new Error("The process should be gone.");
+});
+const loom = openSyncOn(storage, directory, workload.options);
+changeLoom(workload, loom);
+if (mode === "sync") loom.saveSync(saveOptions(workload));
+else await loom.save(saveOptions(workload));
+loom.closeSync();
+console.log(storage.calls.length);

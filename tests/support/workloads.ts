@@ -1,0 +1,122 @@
+/**
+ * Saves of every kind, for tests that cut them short: how the memory changes, and
+ * what must be in the image before and after. Expected states come from plain
+ * arrays, never from a loom.
+ */
+import type { Loom, LoomOptions } from "../../mod.ts";
+
+const SIZE = 1 << 20;
+
+/** A save, and the one before it. */
+export interface Workload {
+  name: string;
+  options: LoomOptions & { pageSize: number };
+  /** Fills the memory for the first save; without it there was none. */
+  before?: (bytes: Uint8Array) => void;
+  /** What the program does before the second save. */
+  change: (bytes: Uint8Array) => void;
+  /** The watermark that is set for the second save, in bytes. */
+  low?: number;
+  /** Pages that the second save leaves out. */
+  free?: number[];
+}
+
+/** Bytes that tell pages and states apart. */
+function fill(bytes: Uint8Array, state: number, pageSize: number, pages: number[]): void {
+  for (const page of pages) {
+    const at = page * pageSize;
+    for (let index = 0; index < pageSize; index++) {
+      bytes[at + index] = state * 91 + page * 37 + (index >> 5) | 1;
+    }
+  }
+}
+
+const range = (first: number, end: number) =>
+  Array.from({ length: end - first }, (_, index) => first + index);
+
+const DEFAULT = { size: SIZE, pageSize: 16384 };
+
+export const WORKLOADS: Workload[] = [
+  {
+    name: "overwrite",
+    options: DEFAULT,
+    before: (bytes) => fill(bytes, 1, 16384, range(0, 8)),
+    change: (bytes) => fill(bytes, 2, 16384, [1, 2, 5, 7]),
+  },
+  {
+    name: "growth with holes",
+    options: DEFAULT,
+    before: (bytes) => fill(bytes, 1, 16384, range(0, 8)),
+    change: (bytes) => fill(bytes, 2, 16384, [0, 9, 12, 13, 20]),
+  },
+  {
+    name: "truncation",
+    options: DEFAULT,
+    before: (bytes) => fill(bytes, 1, 16384, range(0, 16)),
+    change: (bytes) => fill(bytes, 2, 16384, [2, 3, 10]),
+    low: 5 * 16384 - 100,
+  },
+  {
+    name: "nothing dirty, but shorter",
+    options: DEFAULT,
+    before: (bytes) => fill(bytes, 1, 16384, range(0, 8)),
+    change: () => {},
+    low: 3 * 16384,
+  },
+  {
+    name: "free pages",
+    options: DEFAULT,
+    before: (bytes) => fill(bytes, 1, 16384, range(0, 8)),
+    change: (bytes) => fill(bytes, 2, 16384, range(2, 12)),
+    free: [3, 4, 9, 10],
+  },
+  {
+    name: "first save",
+    options: DEFAULT,
+    change: (bytes) => fill(bytes, 2, 16384, [0, 1, 4]),
+  },
+  {
+    name: "pages of 4096 bytes",
+    options: { size: SIZE, pageSize: 4096 },
+    before: (bytes) => fill(bytes, 1, 4096, range(0, 8)),
+    change: (bytes) => fill(bytes, 2, 4096, [0, 3, 4, 9]),
+  },
+];
+
+/** The images that the workload's directory may have: as saved before, and after. */
+export function statesOf(workload: Workload): { old: Uint8Array; new: Uint8Array } {
+  const { pageSize } = workload.options;
+  const memory = new Uint8Array(SIZE);
+  workload.before?.(memory);
+  const old = memory.slice(0, imageBytes(memory, pageSize));
+  workload.change(memory);
+  for (const page of workload.free ?? []) {
+    const at = page * pageSize;
+    memory.fill(0, at, at + pageSize);
+    memory.set(old.subarray(at, at + pageSize), at);
+  }
+  const { low = imageBytes(memory, pageSize) } = workload;
+  return { old, new: memory.slice(0, Math.ceil(low / pageSize) * pageSize) };
+}
+
+/** The end of the last page that holds anything. */
+function imageBytes(memory: Uint8Array, pageSize: number): number {
+  const last = memory.findLastIndex((byte) => byte !== 0);
+  return Math.ceil((last + 1) / pageSize) * pageSize;
+}
+
+/** Changes a loom as the workload says; the save is the caller's. */
+export function changeLoom(workload: Workload, loom: Loom): void {
+  workload.change(new Uint8Array(loom.buffer));
+  if (workload.low !== undefined) loom.setWatermarks(workload.low);
+}
+
+/** The options of the workload's second save. */
+export function saveOptions({ free }: Workload): { isFree?: (page: number) => boolean } {
+  return free ? { isFree: (page) => free.includes(page) } : {};
+}
+
+/** What the image of an open loom holds, as the program sees it. */
+export function imageOf(loom: Loom): Uint8Array {
+  return new Uint8Array(loom.buffer, 0, loom.stats().imagePages * loom.pageSize).slice();
+}
