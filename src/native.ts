@@ -123,22 +123,20 @@ function findLibrary(module: string): string {
     ? Deno.env.get("LOOM_LIBRARY")
     : undefined;
   if (variable) return variable;
-  const { os, arch, target } = Deno.build;
+  const { os, target } = Deno.build;
   if (os !== "linux" && os !== "darwin") {
     throw new LoomError("UNSUPPORTED", `Loom runs on Linux and macOS, not on ${os}.`);
   }
-  const available = target === embedded.target;
-  if (available && module.startsWith("file:")) {
-    return fileURLToPath(new URL(`../ffi/lib/${target}.so`, module));
+  if (module.startsWith("file:")) {
+    const extension = os === "darwin" ? "dylib" : "so";
+    return fileURLToPath(new URL(`../ffi/lib/${target}.${extension}`, module));
   }
-  if (available) return cacheLibrary(embedded);
-  throw new LoomError(
-    "LIBRARY",
-    `Loom brings no native library for ${arch} ${os} (${target}). ` +
-      `Build it with "cargo build --release" in its ffi folder, ` +
-      `and name the result in the environment variable LOOM_LIBRARY.`,
-  );
+  if (target === embedded.target) return cacheLibrary(embedded);
+  throw new LoomError("LIBRARY", `Loom brings no native library for ${target}. ${BUILD}`);
 }
+
+const BUILD = `Build it in a copy of Loom's sources with "deno task build:ffi" (this needs ` +
+  `Rust), and name the file that this writes in the environment variable LOOM_LIBRARY.`;
 
 function load(path: string): Native {
   try {
@@ -154,9 +152,7 @@ function load(path: string): Native {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new LoomError(
       "LIBRARY",
-      `Can't load the native library "${path}": ${reason}. ` +
-        `Build it with "cargo build --release" in Loom's ffi folder, ` +
-        `and name the result in the environment variable LOOM_LIBRARY.`,
+      `Can't load the native library "${path}" (this is ${Deno.build.target}): ${reason}. ${BUILD}`,
       { path, cause },
     );
   }

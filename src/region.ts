@@ -291,9 +291,14 @@ export class Region {
     );
   }
 
-  /** Tells the handler how many mappings are left of those that faults have split. */
-  recountMappings(): void {
-    if (this.#words[MAPPINGS] > 0) this.#words[MAPPINGS] = this.countMappings();
+  /**
+   * Tells the handler how many mappings are left of those that faults have split.
+   * Where pages were mapped again they have merged. Otherwise the kernel is asked,
+   * which takes time, once there may be many.
+   */
+  recountMappings(merged: boolean): void {
+    if (merged) this.#words[MAPPINGS] = 0;
+    else if (this.#words[MAPPINGS] > 4096) this.#words[MAPPINGS] = this.countMappings();
   }
 
   /**

@@ -258,7 +258,8 @@ class PatchInProgress {
   *write(): Protocol<void> {
     const { region, image, files } = this.target;
     const { pageSize } = region;
-    const staging = new Uint8Array(this.#copied ? 0 : BATCH_PAGES * pageSize);
+    const most = this.#copied ? 0 : Math.min(BATCH_PAGES, this.plan.candidates.length);
+    const staging = new Uint8Array(most * pageSize);
     const scratch = new Uint8Array(pageSize);
     const checksums = new Uint32Array(BATCH_PAGES);
     const batches = this.#copied ? this.#batches : this.#slices();
@@ -364,7 +365,7 @@ function* settle(target: SaveTarget, plan: Plan, copiedOut: boolean): Protocol<v
       }
     }
   }
-  region.recountMappings();
+  region.recountMappings(remap);
   region.untracked = false;
   if (watermarks) discardFree(region, watermarks);
 }
