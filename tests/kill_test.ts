@@ -6,6 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Loom } from "../mod.ts";
 import { copyDirectory } from "./support/contents.ts";
+import { doomed } from "./support/doomed.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import {
@@ -16,36 +17,6 @@ import {
   type Workload,
   WORKLOADS,
 } from "./support/workloads.ts";
-
-const CHILD = new URL("support/doomed_child.ts", import.meta.url).href;
-
-/** Runs the child; says whether it was killed. */
-async function killed(
-  directory: string,
-  name: string,
-  at: number,
-  torn: boolean,
-  mode: "sync" | "async",
-): Promise<boolean> {
-  const { signal, success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--no-check",
-      "--allow-ffi",
-      "--allow-read",
-      "--allow-write",
-      "--allow-run",
-      CHILD,
-      directory,
-      name,
-      String(at),
-      torn ? "torn" : "whole",
-      mode,
-    ],
-  }).output();
-  assert(success || signal === "SIGKILL", new TextDecoder().decode(stderr));
-  return signal === "SIGKILL";
-}
 
 /** Makes the directory as it is before the workload's last save. */
 function prepare(workload: Workload, directory: string): void {
@@ -119,7 +90,7 @@ async function killEverywhere(
   const visit = async (at: number) => {
     const directory = `${temporary}/${at}`;
     if (template) copyDirectory(template, directory);
-    assert(await killed(directory, workload.name, at, torn !== undefined, mode));
+    assert(await doomed(directory, workload.name, { at, torn: torn !== undefined, mode }));
     outcomes[at] = outcomeOf(workload, directory, states);
     Deno.removeSync(directory, { recursive: true });
   };
@@ -145,7 +116,7 @@ for (const workload of WORKLOADS) {
     assert(turn > 0, "killed before the patch is whole, the old state is there");
     assert(!outcomes.slice(turn).includes("old"), "once committed, always committed");
     await killEverywhere(workload, template, temporary.path, { ...range, torn: calls });
-    assert(!await killed(trial, workload.name, Infinity, false, "sync"));
+    assert(!await doomed(trial, workload.name));
   });
 }
 
@@ -172,7 +143,7 @@ for (const workload of WORKLOADS.slice(1, 4)) {
     const { calls, opened } = callsOf(workload, trial);
     const commit = calls.indexOf("sync trial", opened);
     const apply = calls.findIndex((call, at) => at > commit && /(write|resize) /.test(call));
-    assert(await killed(template, workload.name, apply, false, "sync"));
+    assert(await doomed(template, workload.name, { at: apply }));
     const storage = new FailingStorage();
     const again = `${temporary.path}/again`;
     copyDirectory(template, again);

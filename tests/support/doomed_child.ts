@@ -1,10 +1,9 @@
 /**
  * A process that opens a directory, does a workload, saves and closes, and kills
- * itself with SIGKILL at the storage operation that it is told. Says how many
- * operations there are if it lives.
+ * itself with SIGKILL at the storage operation that it is told.
  *
- * Arguments: directory, workload, operation, "whole" or "torn" (a write at that
- * operation is cut in two and the kill comes between), "sync" or "async".
+ * Arguments: directory, workload, operation, "true" if a write at that operation
+ * is cut in two and the kill comes between, "sync" or "async".
  */
 import { FailingStorage, openSyncOn } from "./failing_storage.ts";
 import { changeLoom, saveOptions, WORKLOADS } from "./workloads.ts";
@@ -14,7 +13,7 @@ const workload = WORKLOADS.find((workload) => workload.name === name)!;
 const doom = Number(at);
 const storage = new FailingStorage(({ index, action, length }) => {
   if (index < doom) return;
-  if (torn === "torn" && index === doom && action === "write") return length - 1 >> 1;
+  if (torn === "true" && index === doom && action === "write") return length - 1 >> 1;
   Deno.kill(Deno.pid, "SIGKILL");
   return new Error("The process should be gone.");
 });
@@ -23,4 +22,3 @@ changeLoom(workload, loom);
 if (mode === "sync") loom.saveSync(saveOptions(workload));
 else await loom.save(saveOptions(workload));
 loom.closeSync();
-console.log(storage.calls.length);
