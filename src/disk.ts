@@ -5,7 +5,7 @@
  */
 import fs from "node:fs";
 import { checked, type Native } from "./native.ts";
-import { systemCode } from "./errors.ts";
+import { systemCode, SystemError } from "./errors.ts";
 import type { Operation } from "./protocol.ts";
 import type { Lock, OpenMode, Storage, StorageFile } from "./storage.ts";
 
@@ -120,7 +120,14 @@ export class Disk implements Storage {
   constructor(private readonly native: Native) {}
 
   open(path: string, mode: OpenMode): Operation<StorageFile> {
-    const file = (descriptor: number) => new DiskFile(path, descriptor, this.native);
+    const file = (descriptor: number) => {
+      // The system opens a directory for reading too, as if it were an empty file.
+      if (mode === "read" && fs.fstatSync(descriptor).isDirectory()) {
+        fs.closeSync(descriptor);
+        throw new SystemError("EISDIR", "open");
+      }
+      return new DiskFile(path, descriptor, this.native);
+    };
     return {
       action: mode === "create" ? "create" : "open",
       path,

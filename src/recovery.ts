@@ -19,7 +19,7 @@ import {
   RECORD_BYTES,
   verifyMemory,
 } from "./patch.ts";
-import { perform, type Protocol } from "./protocol.ts";
+import { perform, type Protocol, together } from "./protocol.ts";
 import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.ts";
 
 /** What was found at open, and done about it. */
@@ -62,8 +62,9 @@ export function decide(evidence: Evidence, loomPages: number, directory: string)
       ? { action: "discard", patch: "orphan removed", reason: "memory.bin had no control.bin" }
       : { action: "none" };
   }
-  // A sector that was never written reads as zeros: version 0 is torn, not unknown.
-  if (control.version !== PATCH_VERSION && control.version !== 0) {
+  // A sector that was never written reads as zeros: version 0 is then torn, not unknown.
+  const unwritten = control.version === 0 && control.torn !== undefined;
+  if (control.version !== PATCH_VERSION && !unwritten) {
     throw new LoomError(
       "PATCH_VERSION",
       `"${path}" is a patch of version ${control.version}; this is version ${PATCH_VERSION}. ` +
@@ -174,7 +175,10 @@ function* compare(evidence: Evidence, control: Control, image: Image): Protocol<
     size === control.total * image.pageSize;
 }
 
-/** Carries out a verdict. The image is synced before the patch goes. */
+/**
+ * Carries out a verdict. The patch is synced before it is applied, for its writer
+ * may have died before doing so, and the image before the patch goes.
+ */
 export function* recover(
   storage: Storage,
   directory: string,
@@ -184,13 +188,28 @@ export function* recover(
 ): Protocol<Recovery> {
   if (verdict.action === "none") return { patch: "none" };
   if (verdict.action === "apply") {
+    yield* syncPatch(storage, directory, evidence.memory!);
     yield* applyPatch(evidence.memory, evidence.control!, image);
-    yield* perform(storage.syncDirectory(directory));
     yield* removePatch(storage, directory);
     return { patch: "applied" };
   }
   yield* removePatch(storage, directory);
   return { patch: verdict.patch, reason: verdict.reason };
+}
+
+/** Commits a patch that was found whole: from now on no power cut takes any of it. */
+function* syncPatch(
+  storage: Storage,
+  directory: string,
+  memory: StorageFile,
+): Protocol<void> {
+  const control = yield* perform(storage.open(join(directory, FILES.control), "read"));
+  try {
+    yield* perform(together([memory.sync(), control.sync()]));
+  } finally {
+    yield* perform(control.close());
+  }
+  yield* perform(storage.syncDirectory(directory));
 }
 
 /** Removes a patch: control.bin first, since without it memory.bin says nothing. */
