@@ -3,7 +3,7 @@
  * operation: done, failed, cut short, or the last that the process ever does.
  */
 import { open as openLoom } from "../../src/loom.ts";
-import { native } from "../../src/native.ts";
+import { type Native, native } from "../../src/native.ts";
 import { Disk } from "../../src/disk.ts";
 import { type LoomOptions, settingsOf } from "../../src/options.ts";
 import { type Operation, type Protocol, run, runSync } from "../../src/protocol.ts";
@@ -157,26 +157,32 @@ class WatchedFile implements StorageFile {
   }
 }
 
-function opening(storage: Storage, directory: string, options: LoomOptions): Protocol<Loom> {
-  const library = native();
+function opening(
+  storage: Storage,
+  directory: string,
+  options: LoomOptions,
+  library: Native,
+): Protocol<Loom> {
   const settings = settingsOf(directory, options, library.loom_system_page_size());
   return openLoom(settings, library, storage);
 }
 
-/** As `Loom.openSync`, on a storage of one's own. */
+/** As `Loom.openSync`, on a storage and a library of one's own. */
 export function openSyncOn(
   storage: Storage,
   directory: string,
   options: LoomOptions = {},
+  library: Native = native(),
 ): Loom {
-  return runSync(opening(storage, directory, options));
+  return runSync(opening(storage, directory, options, library));
 }
 
-/** As `Loom.open`, on a storage of one's own. */
+/** As `Loom.open`, on a storage and a library of one's own. */
 export async function openOn(
   storage: Storage,
   directory: string,
   options: LoomOptions = {},
+  library: Native = native(),
 ): Promise<Loom> {
-  return await run(opening(storage, directory, options));
+  return await run(opening(storage, directory, options, library));
 }
