@@ -23,7 +23,7 @@ export interface Life {
   number: number;
   opened: Opened;
   saves: Saved[];
-  end?: "killed" | "finished";
+  end?: "killed" | "done";
 }
 
 /** A count that isn't what it should be. */
@@ -169,7 +169,7 @@ async function live(lifeNumber: number, work: Work, signal: AbortSignal): Promis
   if (!life || code !== 0 && fatal !== "SIGKILL") {
     throw new Error(`The counting process failed: exit code ${code}.`);
   }
-  life.end = fatal ? "killed" : "finished";
+  life.end = fatal ? "killed" : "done";
   show(life, work.textBytes);
   return life;
 }
@@ -178,7 +178,7 @@ async function live(lifeNumber: number, work: Work, signal: AbortSignal): Promis
 async function liveAndDie(work: Work, signal: AbortSignal): Promise<Life[]> {
   const lives: Life[] = [];
   let last: Life | undefined;
-  while (last?.end !== "finished") {
+  while (last?.end !== "done") {
     const life = await live(lives.length + 1, work, signal);
     const promised = last?.saves.at(-1)?.offset ?? last?.opened.offset ?? 0;
     if (life.opened.offset < promised) {
@@ -211,8 +211,8 @@ function judge({ path, textBytes, directory }: Work, kills: number): boolean {
   if (first) {
     line(
       styled("red", "Wrong") +
-        `: after ${times} ${counted(differences.length, "count")} ` +
-        `wrong, the first that of "${first.word}": ${first.found} and not ${first.expected}.`,
+        `: after ${times} ${counted(differences.length, "word")} counted wrong; ` +
+        `"${first.word}" stands there ${first.expected} times and was counted ${first.found}.`,
     );
     return false;
   }

@@ -41,11 +41,11 @@ const COLUMNS = [
   ["patch", 9],
   ["resumed at", 11],
   ["", 6],
-  ["words", 9],
+  ["words", 10],
   ["saves", 5],
   ["pages", 5],
   ["ms", 5],
-  ["end", 8],
+  ["end", 6],
 ] as const;
 const WIDTH = COLUMNS.reduce((sum, [, width]) => sum + width + 1, -1);
 const MAXIMUM_BAR = 40;
