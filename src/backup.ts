@@ -84,6 +84,8 @@ export function* backup(
     yield* copy.close();
     copy = undefined;
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
+    // An old patch that a power cut brings back must not meet the new image.
+    yield* perform(storage.syncDirectory(destination));
     yield* perform(storage.rename(temporary, join(destination, FILES.image)));
     yield* perform(storage.syncDirectory(destination));
     return { pages, bytes, patch, ms: performance.now() - start };

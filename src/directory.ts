@@ -93,6 +93,9 @@ export function* openDirectory(
     yield* files.remove();
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
     yield* recordPageSize(storage, settings);
+    // What was decided must stay decided: a power cut could bring back a patch that
+    // was discarded here, or undone by the last process.
+    yield* perform(storage.syncDirectory(directory));
     return { image, recovery, files, lock };
   } catch (error) {
     if (image) yield* quietly(image.close());

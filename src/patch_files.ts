@@ -69,11 +69,15 @@ export class PatchFiles {
     if (this.#memoryBytes > SPARE_LIMIT_BYTES) yield* this.#removeMemory();
   }
 
-  /** Removes a patch that was not committed, wherever writing it stopped. */
+  /**
+   * Removes a patch that was not committed, wherever writing it stopped; durably,
+   * or a power cut could bring back a save that the program was told is undone.
+   */
   *abandon(): Protocol<void> {
     yield* ifPresent(this.storage.remove(this.#path("control")));
     yield* ifPresent(this.storage.remove(this.#path("memory")));
     yield* this.remove();
+    yield* perform(this.storage.syncDirectory(this.directory));
   }
 
   /** Removes the spare files, this process's or a dead one's. */
