@@ -77,7 +77,7 @@ for (const name of ["overwrite", "growth with holes", "free pages", "truncation"
     using loom = openSyncOn(storage, trial, workload.options);
     changeLoom(workload, loom);
     loom.saveSync(saveOptions(workload));
-    const commit = storage.calls.indexOf("sync trial");
+    const commit = storage.calls.lastIndexOf("sync trial");
 
     assert(await doomed(directory, name, { at: commit + 1 }));
     const pages: [number, Uint8Array][] = [];
