@@ -111,7 +111,11 @@ export function* save(
   const plan = collect(target, settings.isFree);
   const patch = new PatchInProgress(target, plan);
   try {
-    if (settings.copyOut) patch.copyOut();
+    if (settings.copyOut) {
+      patch.copyOut();
+      // What is free now may be in use by the time that the save ends.
+      if (target.watermarks) discardFree(region, target.watermarks);
+    }
     clock.lap("collect");
     yield* patch.write();
     clock.lap("write");
@@ -128,7 +132,7 @@ export function* save(
   }
   try {
     if (progress.committed) {
-      if (plan.total < plan.old) releaseTail(region, plan, settings.copyOut);
+      if (plan.total < plan.old) releaseTail(target, plan, settings.copyOut);
       yield* patch.apply();
       yield* image.resize(plan.total);
       clock.lap("apply");
@@ -330,13 +334,17 @@ function* undo(target: SaveTarget, plan: Plan, patch: PatchInProgress): Protocol
 
 /**
  * The pages that the image loses become fresh memory, before the file is cut:
- * a page mapped beyond the end of its file can't be read. What the program wrote
- * there while the save was under way stays.
+ * a page mapped beyond the end of its file can't be read. The stack, which may
+ * begin in one of them, stays, and what was written while the save was under way.
  */
-function releaseTail(region: Region, { old, total }: Plan, keep: boolean): void {
+function releaseTail(target: SaveTarget, { old, total }: Plan, copiedOut: boolean): void {
+  const { region, watermarks } = target;
+  const stack = Math.floor((watermarks?.high ?? region.size) / region.pageSize);
   const written: { page: number; bytes: Uint8Array }[] = [];
-  for (let page = total; keep && page < old; page++) {
-    if (region.isWritable(page)) written.push({ page, bytes: region.bytes(page, 1).slice() });
+  for (let page = total; page < old; page++) {
+    const inUse = page >= stack || copiedOut && region.isWritable(page);
+    if (!inUse || page === region.guardPage) continue;
+    written.push({ page, bytes: region.bytes(page, 1).slice() });
   }
   region.mapFresh(total, old - total);
   fillBits(region.opened, total, old - total, false);
@@ -367,7 +375,7 @@ function* settle(target: SaveTarget, plan: Plan, copiedOut: boolean): Protocol<v
   }
   region.recountMappings(remap);
   region.untracked = false;
-  if (watermarks) discardFree(region, watermarks);
+  if (watermarks && !copiedOut) discardFree(region, watermarks);
 }
 
 /** Hands the memory between the watermarks back, as far as no image page lies there. */
