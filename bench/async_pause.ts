@@ -1,4 +1,5 @@
 /** How long save() keeps the program's other work waiting, against copying the bytes. */
+import { setImmediate } from "node:timers";
 import { Loom } from "../mod.ts";
 import { MIB } from "./floor.ts";
 import { type Figure, interleave, type Setting, time } from "./measure.ts";
@@ -40,7 +41,7 @@ async function longestPause(action: () => Promise<void>): Promise<number> {
   let ended = false;
   const running = action().finally(() => ended = true);
   do {
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await new Promise((resolve) => setImmediate(resolve));
     const now = performance.now();
     longest = Math.max(longest, now - last);
     last = now;

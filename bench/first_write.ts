@@ -29,7 +29,9 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
       const { ours, floor } = await interleave(quick ? 5 : 15, {
         ours: () => {
           using loom = Loom.openSync(directory, { memory, tracker });
-          return writeEach(loom.buffer, pages);
+          const taken = writeEach(loom.buffer, pages);
+          if (loom.stats().dirtyPages < count) throw new Error(`"${tracker}" missed writes`);
+          return taken;
         },
         floor: () => {
           mapping.map(path);
