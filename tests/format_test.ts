@@ -7,7 +7,14 @@ import { doomed } from "./support/doomed.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { controlOf, memoryOf, writePatch } from "./support/patches.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
-import { changeLoom, saveOptions, statesOf, WORKLOADS } from "./support/workloads.ts";
+import {
+  changeLoom,
+  patchOf,
+  prepare,
+  saveOptions,
+  statesOf,
+  WORKLOADS,
+} from "./support/workloads.ts";
 
 const PAGE = 16384;
 const SIZE = 1 << 20;
@@ -65,12 +72,8 @@ for (const name of ["overwrite", "growth with holes", "free pages", "truncation"
     using temporary = temporaryDirectory();
     const directory = `${temporary.path}/loom`;
     const workload = WORKLOADS.find((workload) => workload.name === name)!;
-    const { old, new: next } = statesOf(workload);
-    {
-      using loom = Loom.openSync(directory, workload.options);
-      workload.before!(new Uint8Array(loom.buffer));
-      loom.saveSync();
-    }
+    const { old } = statesOf(workload);
+    prepare(workload, directory);
     const trial = `${temporary.path}/trial`;
     copyDirectory(directory, trial);
     const storage = new FailingStorage();
@@ -80,14 +83,7 @@ for (const name of ["overwrite", "growth with holes", "free pages", "truncation"
     const commit = storage.calls.lastIndexOf("sync trial");
 
     assert(await doomed(directory, name, { at: commit + 1 }));
-    const pages: [number, Uint8Array][] = [];
-    for (let page = 0; page < next.length / PAGE; page++) {
-      const content = next.subarray(page * PAGE, (page + 1) * PAGE);
-      const before = old.subarray(page * PAGE, (page + 1) * PAGE);
-      const reference = before.length > 0 ? before : new Uint8Array(PAGE);
-      if (content.some((byte, at) => byte !== reference[at])) pages.push([page, content]);
-    }
-    const patch = { total: next.length / PAGE, pages };
+    const patch = patchOf(workload);
     assertEquals(Deno.readFileSync(`${directory}/control.bin`), controlOf(patch));
     assertEquals(Deno.readFileSync(`${directory}/memory.bin`), memoryOf(patch));
     assertEquals(Deno.readFileSync(`${directory}/image.bin`).subarray(0, old.length), old);

@@ -5,26 +5,20 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { Loom } from "../mod.ts";
-import { copyDirectory } from "./support/contents.ts";
+import { copyDirectory, sameBytes } from "./support/contents.ts";
 import { doomed } from "./support/doomed.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import {
   changeLoom,
   imageOf,
+  prepare,
+  prepareCommitted,
   saveOptions,
   statesOf,
   type Workload,
   WORKLOADS,
 } from "./support/workloads.ts";
-
-/** Makes the directory as it is before the workload's last save. */
-function prepare(workload: Workload, directory: string): void {
-  if (!workload.before) return;
-  using loom = Loom.openSync(directory, workload.options);
-  workload.before(new Uint8Array(loom.buffer));
-  loom.saveSync();
-}
 
 /** The operations of a run that nobody ends, and where its save begins and ends. */
 function callsOf(workload: Workload, directory: string) {
@@ -36,10 +30,6 @@ function callsOf(workload: Workload, directory: string) {
   const saved = storage.calls.length;
   loom.closeSync();
   return { calls: storage.calls, opened, saved };
-}
-
-function same(left: Uint8Array, right: Uint8Array): boolean {
-  return left.length === right.length && left.every((byte, at) => byte === right[at]);
 }
 
 function dryRunOf(workload: Workload, directory: string): Uint8Array {
@@ -58,16 +48,16 @@ function outcomeOf(
   {
     using loom = Loom.openSync(directory, { ...workload.options, validate: true });
     const image = imageOf(loom);
-    assert(same(image, seen), "the dry run showed what the open did");
-    outcome = same(image, states.new) ? "new" : "old";
-    assert(same(image, states[outcome]), "neither the old nor the new state");
+    assert(sameBytes(image, seen), "the dry run showed what the open did");
+    outcome = sameBytes(image, states.new) ? "new" : "old";
+    assert(sameBytes(image, states[outcome]), "neither the old nor the new state");
     assertEquals(loom.created, image.length === 0);
     changeLoom(workload, loom);
     loom.saveSync(saveOptions(workload));
   }
   using loom = Loom.openSync(directory, workload.options);
   assertEquals(loom.recovery, { patch: "none" });
-  assert(same(imageOf(loom), states.new), "the next save is whole");
+  assert(sameBytes(imageOf(loom), states.new), "the next save is whole");
   return outcome;
 }
 
@@ -105,7 +95,7 @@ for (const workload of WORKLOADS) {
   Deno.test(`killed at every operation: ${workload.name}`, async () => {
     using temporary = temporaryDirectory();
     const template = workload.before && `${temporary.path}/template`;
-    prepare(workload, template ?? "");
+    if (template) prepare(workload, template);
     const trial = `${temporary.path}/trial`;
     if (template) copyDirectory(template, trial);
     const { calls, opened } = callsOf(workload, trial);
@@ -137,13 +127,7 @@ for (const workload of WORKLOADS.slice(1, 4)) {
   Deno.test(`killed at every operation of a recovery: ${workload.name}`, async () => {
     using temporary = temporaryDirectory();
     const template = `${temporary.path}/template`;
-    prepare(workload, template);
-    const trial = `${temporary.path}/trial`;
-    copyDirectory(template, trial);
-    const { calls, opened } = callsOf(workload, trial);
-    const commit = calls.indexOf("sync trial", opened);
-    const apply = calls.findIndex((call, at) => at > commit && /(write|resize) /.test(call));
-    assert(await doomed(template, workload.name, { at: apply }));
+    prepareCommitted(workload, template);
     const storage = new FailingStorage();
     const again = `${temporary.path}/again`;
     copyDirectory(template, again);

@@ -1,9 +1,15 @@
 /** What a directory holds, in a form that tests can compare: nothing is left out. */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 
 /** The SHA-256 of some bytes, in hexadecimal. */
 export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Whether two arrays have the same bytes; far quicker than an assertion's comparison. */
+export function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
+  return Buffer.compare(left, right) === 0;
 }
 
 /** Each file's name with its size and SHA-256, those of subdirectories included. */

@@ -3,7 +3,8 @@
  * what must be in the image before and after. Expected states come from plain
  * arrays, never from a loom.
  */
-import type { Loom, LoomOptions } from "../../mod.ts";
+import { Loom, type LoomOptions } from "../../mod.ts";
+import { type HandmadePatch, writePatch } from "./patches.ts";
 
 const SIZE = 1 << 20;
 
@@ -101,7 +102,8 @@ export function statesOf(workload: Workload): { old: Uint8Array; new: Uint8Array
 
 /** The end of the last page that holds anything. */
 function imageBytes(memory: Uint8Array, pageSize: number): number {
-  const last = memory.findLastIndex((byte) => byte !== 0);
+  // Filled pages have no zero byte, and none has more pages than this.
+  const last = memory.subarray(0, 32 * 16384).findLastIndex((byte) => byte !== 0);
   return Math.ceil((last + 1) / pageSize) * pageSize;
 }
 
@@ -119,4 +121,31 @@ export function saveOptions({ free }: Workload): { isFree?: (page: number) => bo
 /** What the image of an open loom holds, as the program sees it. */
 export function imageOf(loom: Loom): Uint8Array {
   return new Uint8Array(loom.buffer, 0, loom.stats().imagePages * loom.pageSize).slice();
+}
+
+/** Makes the directory as it is before the workload's second save. */
+export function prepare(workload: Workload, directory: string): void {
+  using loom = Loom.openSync(directory, workload.options);
+  workload.before?.(new Uint8Array(loom.buffer));
+  loom.saveSync();
+}
+
+/** The patch that turns the workload's old image into the new one. */
+export function patchOf(workload: Workload): HandmadePatch {
+  const { pageSize } = workload.options;
+  const { old, new: next } = statesOf(workload);
+  const patch: HandmadePatch = { total: next.length / pageSize, pages: [] };
+  for (let page = 0; page < patch.total; page++) {
+    const content = next.subarray(page * pageSize, (page + 1) * pageSize);
+    const before = old.subarray(page * pageSize, (page + 1) * pageSize);
+    const changed = content.some((byte, at) => byte !== (before[at] ?? 0));
+    if (changed) patch.pages.push([page, content]);
+  }
+  return patch;
+}
+
+/** Makes the directory as a crash right after the commit of the second save leaves it. */
+export function prepareCommitted(workload: Workload, directory: string): void {
+  prepare(workload, directory);
+  writePatch(directory, patchOf(workload));
 }
