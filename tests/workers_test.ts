@@ -1,0 +1,126 @@
+/** Shared memory: several Workers that write at the same time, also to the same pages. */
+import { assert, assertEquals, assertGreater } from "@std/assert";
+import { Loom, type LoomOptions } from "../mod.ts";
+import { sha256 } from "./support/contents.ts";
+import { type Round, storesOf } from "./support/rounds.ts";
+import { saveAndList } from "./support/saves.ts";
+import { temporaryDirectory } from "./support/temporary.ts";
+import { TRACKERS } from "./support/trackers.ts";
+
+const PAGE = 16384;
+const PAGES = 64;
+const WORKERS = 4;
+
+/** Several Workers, and a model of what they wrote. */
+class Writers implements Disposable {
+  readonly model = new Uint32Array(PAGES * PAGE / 4);
+  readonly #workers = Array.from({ length: WORKERS }, () => {
+    const url = new URL("./support/writer_worker.ts", import.meta.url);
+    return new Worker(url, { type: "module" });
+  });
+
+  /** Lets all of them write at once; says which pages they wrote to. */
+  async write(buffer: SharedArrayBuffer, stores: number, seed: number): Promise<Set<number>> {
+    const gate = new Int32Array(new SharedArrayBuffer(4));
+    const pages = new Set<number>();
+    await Promise.all(this.#workers.map((worker, index) => {
+      const round: Round = { buffer, index, count: WORKERS, stores, seed, gate };
+      const written = new Promise((resolve, reject) => {
+        worker.onmessage = resolve;
+        worker.onerror = reject;
+      });
+      worker.postMessage(round);
+      return written;
+    }));
+    for (let index = 0; index < WORKERS; index++) {
+      const round: Round = { buffer, index, count: WORKERS, stores, seed, gate };
+      for (const [word, value] of storesOf(round)) {
+        this.model[word] = value;
+        pages.add(Math.floor(word * 4 / PAGE));
+      }
+    }
+    return pages;
+  }
+
+  get hash(): string {
+    return sha256(new Uint8Array(this.model.buffer));
+  }
+
+  [Symbol.dispose](): void {
+    for (const worker of this.#workers) worker.terminate();
+  }
+}
+
+for (const tracker of TRACKERS) {
+  const options: LoomOptions = { size: PAGES * PAGE, tracker, shared: true };
+  const modes: Record<string, (directory: string) => LoomOptions> = {
+    mapped: () => ({}),
+    copied: () => ({ load: "copy" }),
+    "with a scratch file": (directory) => ({ scratch: `${directory}.scratch` }),
+  };
+  for (const [mode, more] of Object.entries(modes)) {
+    Deno.test(`${tracker}, ${mode}: no write of several Workers is lost`, async () => {
+      using temporary = temporaryDirectory();
+      const directory = `${temporary.path}/state`;
+      using writers = new Writers();
+      {
+        using loom = Loom.openSync(directory, options);
+        await writers.write(loom.buffer as SharedArrayBuffer, 2000, 0);
+        loom.saveSync();
+      }
+      for (let life = 0; life < 3; life++) {
+        await using loom = await Loom.open(directory, { ...options, ...more(directory) });
+        const bytes = new Uint8Array(loom.buffer);
+        assert(loom.buffer instanceof SharedArrayBuffer);
+        assertEquals(loom.stats().dirtyPages, 0);
+        for (let round = 1; round <= 12; round++) {
+          // Few stores hit few pages, some of them together; many hit every page.
+          const stores = round % 4 === 0 ? 1000 : 3 * round;
+          const written = await writers.write(loom.buffer, stores, life * 100 + round);
+          if (round % 2 === 0) {
+            const { pages } = saveAndList(loom);
+            assertEquals(pages, [...written].sort((a, b) => a - b));
+          } else {
+            assertEquals((await loom.save()).written, written.size);
+          }
+          assertEquals(sha256(Deno.readFileSync(`${directory}/image.bin`)), writers.hash);
+          assertEquals(sha256(bytes), writers.hash);
+          assertEquals(loom.stats().dirtyPages, 0);
+          assertEquals(loom.check(), []);
+        }
+        assertGreater(loom.stats().faults, tracker === "signal" ? 2 * PAGES : -1);
+      }
+    });
+  }
+
+  Deno.test(`${tracker}: a Worker's late write after close is harmless and nobody's`, async () => {
+    using directory = temporaryDirectory();
+    using writers = new Writers();
+    let buffer: SharedArrayBuffer;
+    {
+      using loom = Loom.openSync(directory.path, options);
+      buffer = loom.buffer as SharedArrayBuffer;
+      await writers.write(buffer, 500, 1);
+      loom.saveSync();
+    }
+    const saved = writers.hash;
+    assert(new Uint8Array(buffer).every((byte) => byte === 0));
+    await writers.write(buffer, 500, 2);
+    using loom = Loom.openSync(directory.path, options);
+    assertEquals(sha256(new Uint8Array(loom.buffer)), saved);
+  });
+
+  Deno.test(`${tracker}: a memory that is shared can be brought along`, async () => {
+    using directory = temporaryDirectory();
+    using writers = new Writers();
+    const pages = PAGES * PAGE / 65536;
+    const memory = () =>
+      new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    for (let life = 0; life < 2; life++) {
+      using loom = Loom.openSync(directory.path, { tracker, memory: memory() });
+      await writers.write(loom.buffer as SharedArrayBuffer, 500, life);
+      assertEquals(sha256(new Uint8Array(loom.buffer)), writers.hash);
+      loom.saveSync();
+    }
+  });
+}
