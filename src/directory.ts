@@ -87,8 +87,9 @@ export function* openDirectory(
     if (dryRun) return yield* look(lock, files, image, evidence, verdict);
     image ??= yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
     const recovery = yield* recover(storage, directory, evidence, verdict, image);
-    if (evidence.memory) yield* perform(evidence.memory.close());
+    const { memory } = evidence;
     evidence = undefined;
+    if (memory) yield* perform(memory.close());
     yield* checkImage(image, settings.loomPages);
     yield* files.remove();
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
@@ -120,8 +121,9 @@ function* look(
       : undefined;
     return { image, recovery, pending, files, lock };
   }
-  if (evidence.memory) yield* perform(evidence.memory.close());
+  const { memory } = evidence;
   evidence.memory = undefined;
+  if (memory) yield* perform(memory.close());
   const recovery: Recovery = verdict.action === "none"
     ? { patch: "none" }
     : { patch: verdict.patch, reason: `dry run: left in place; ${verdict.reason}` };

@@ -8,7 +8,8 @@
 import { equalPages } from "./checksum.ts";
 import type { Image } from "./image.ts";
 import type { Protocol } from "./protocol.ts";
-import { ACCESS, type Region } from "./region.ts";
+import type { Region } from "./region.ts";
+import { ACCESS } from "./tracker.ts";
 
 /** An invariant that doesn't hold. */
 export interface Violation {
@@ -41,12 +42,14 @@ export function checkInvariants(
   image: Image | undefined,
   quiet: boolean,
 ): Violation[] {
+  region.refresh();
   const violations: Violation[] = [];
   const { guardPage, imagePages } = region;
+  const { cleanAccess } = region.tracker;
   const access = accessByPage(region);
   for (let page = 0; page < region.pages; page++) {
     const dirty = region.isWritable(page);
-    const state = page === guardPage ? ACCESS.none : dirty ? ACCESS.write : ACCESS.read;
+    const state = page === guardPage ? ACCESS.none : dirty ? ACCESS.write : cleanAccess;
     if (access[page] !== state) {
       violations.push({
         page,
@@ -99,6 +102,7 @@ function accessByPage(region: Region): Uint8Array {
 
 /** Compares every clean page in memory with the image on disk. */
 export function* verifyPages(region: Region, image: Image | undefined): Protocol<VerifyReport> {
+  region.refresh();
   const report: VerifyReport = { compared: 0, different: [] };
   const buffer = new Uint8Array(region.pageSize);
   for (let page = 0; page < region.imagePages; page++) {

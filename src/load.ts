@@ -26,8 +26,6 @@ import {
 /** A region that is ready to be used. */
 export interface LoadedRegion {
   region: Region;
-  /** Whether clean pages are mapped from the image. */
-  mapped: boolean;
   /** Gives everything back. */
   release(): Protocol<void>;
 }
@@ -40,8 +38,8 @@ export function* loadRegion(
   { image, pending }: OpenDirectory,
 ): Protocol<LoadedRegion> {
   const memory = settings.memory ?? newMemory(settings);
-  const region = new Region(library, memory, settings.size, settings.pageSize);
   const mapped = settings.load === "map" && image !== undefined && image.file.descriptor >= 0;
+  const region = new Region(library, memory, settings, mapped);
   let scratch: Scratch | undefined;
   function* release(): Protocol<void> {
     region.detach();
@@ -59,7 +57,7 @@ export function* loadRegion(
     if (image) yield* fill(region, image, Math.min(image.pages, pages), mapped);
     if (pending) yield* overlay(region, pending);
     region.imagePages = Math.max(region.imagePages, pages);
-    return { region, mapped, release };
+    return { region, release };
   } catch (error) {
     yield* quietly(release());
     throw error;

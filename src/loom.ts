@@ -19,7 +19,9 @@ import { type Native, native } from "./native.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
 import { type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
-import { discardFree, emptyReport, save, type SaveReport, type SaveTarget } from "./save.ts";
+import { emptyReport, save, type SaveReport } from "./save.ts";
+import type { SaveTarget } from "./save_plan.ts";
+import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
 import { quietly, type Storage } from "./storage.ts";
 import { type LoadedRegion, loadRegion } from "./load.ts";
@@ -327,7 +329,7 @@ export class Loom implements Disposable, AsyncDisposable {
   /** What the loom is doing and how: for monitoring, cheap enough to call often. */
   stats(): LoomStats {
     this.#open();
-    return statsOf(this.#loaded.region, this.#settings.tracker);
+    return statsOf(this.#loaded.region);
   }
 
   /**
@@ -373,12 +375,11 @@ export class Loom implements Disposable, AsyncDisposable {
 
   #target(): SaveTarget {
     const { image, files } = this.#directory;
-    const { region, mapped } = this.#loaded;
+    const { region } = this.#loaded;
     return {
       region,
       image: image!,
       files,
-      mapped,
       watermarks: this.#watermarks,
       fail: (reason) => this.#failure ??= reason,
     };
@@ -490,12 +491,6 @@ function checkedSave(options: SaveOptions): SaveOptions {
 /** Opens a loom on any storage: the protocol behind both ways to open. */
 export function* open(settings: Settings, library: Native, storage: Storage): Protocol<Loom> {
   const { directory, pageSize, dryRun, size } = settings;
-  if (settings.tracker === "userfaultfd") {
-    throw new LoomError(
-      "UNSUPPORTED",
-      `The tracker "userfaultfd" isn't there yet: use "signal".`,
-    );
-  }
   const opened = yield* openDirectory(storage, {
     directory,
     pageSize,

@@ -38,6 +38,7 @@ const SYMBOLS = {
       "i32", // descriptor
       "u32", // first page
       "u32", // count
+      "u32", // access, as for loom_protect
     ],
     result: "i32",
   },
@@ -54,6 +55,26 @@ const SYMBOLS = {
   },
   loom_touch: { parameters: ["u32", "u32", "u32"], result: "i32" },
   loom_discard: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  loom_can_scan: { parameters: ["u32"], result: "i32" },
+  loom_scan_written: {
+    parameters: [
+      "u32", // slot
+      "u32", // 1 where pages are protected with userfaultfd
+    ],
+    result: "i32",
+  },
+  loom_open_userfaultfd: { parameters: [], result: "i32" },
+  loom_close_userfaultfd: { parameters: ["i32"], result: "void" },
+  loom_arm: {
+    parameters: [
+      "u32", // slot
+      "i32", // userfaultfd
+      "u32", // first page
+      "u32", // count
+      "u32", // 1 to protect, 0 to end that
+    ],
+    result: "i32",
+  },
   loom_touched: {
     parameters: [
       "u32", // slot

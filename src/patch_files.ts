@@ -82,8 +82,11 @@ export class PatchFiles {
 
   /** Removes the spare files, this process's or a dead one's. */
   *remove(): Protocol<void> {
-    yield* this.#removeControl();
-    yield* this.#removeMemory();
+    try {
+      yield* this.#removeControl();
+    } finally {
+      yield* this.#removeMemory();
+    }
   }
 
   *#removeControl(): Protocol<void> {

@@ -10,6 +10,8 @@ import { countBits, endOfBits, fillBits, hasBit, runsOfBits, wordsFor } from "./
 import { LoomError, type SystemError } from "./errors.ts";
 import type { Run } from "./layout.ts";
 import { checked, type Native } from "./native.ts";
+import type { Settings } from "./options.ts";
+import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
 
 // The header of the shared words; ffi/src/state.rs has the same layout.
 const HEADER_WORDS = 16;
@@ -29,9 +31,6 @@ const FLAG_EXHAUSTED = 1;
 const FLAG_IMAGE_LOST = 2;
 const NO_PAGE = 0xffffffff;
 
-/** What may be done with a page. */
-export const ACCESS = { none: 0, read: 1, write: 2 } as const;
-
 /** One mapping of the region, in system pages. */
 export interface Mapping extends Run {
   access: number;
@@ -43,6 +42,8 @@ export interface Mapping extends Run {
 const attached = new Set<Region>();
 
 export class Region {
+  readonly size: number;
+  readonly pageSize: number;
   readonly pages: number;
   /** Pages that were written, or count as written, since the last save. */
   readonly dirty: Uint32Array;
@@ -54,17 +55,23 @@ export class Region {
   readonly #slot: number;
   #scratch = -1;
 
+  readonly #tracker: PageTracker;
+
   /**
-   * Attaches the first `size` bytes of a memory. All pages are dirty.
+   * Attaches a memory, as far as the settings say. All pages are dirty.
    *
    * @throws {LoomError} `BUSY`, `UNSUPPORTED`
    */
   constructor(
     private readonly native: Native,
     readonly memory: WebAssembly.Memory,
-    readonly size: number,
-    readonly pageSize: number,
+    settings: Settings,
+    /** Whether clean pages are mapped from the image. */
+    readonly mapped: boolean,
   ) {
+    const { size, pageSize } = settings;
+    this.size = size;
+    this.pageSize = pageSize;
     this.pages = size / pageSize;
     for (const other of attached) {
       if (other.memory !== memory) continue;
@@ -80,6 +87,12 @@ export class Region {
     fillBits(this.dirty, 0, this.pages, true);
     const slot = native.loom_attach(this.#start(), words, this.pages, pageSize);
     this.#slot = this.#checked(slot, "sigaction");
+    try {
+      this.#tracker = chooseTracker(settings, native, this.#slot, mapped);
+    } catch (error) {
+      native.loom_detach(this.#slot);
+      throw error;
+    }
     attached.add(this);
   }
 
@@ -117,6 +130,15 @@ export class Region {
   isInPlace(): boolean {
     return this.memory.buffer.byteLength >= this.size &&
       this.native.loom_is_at(this.#slot, this.#start()) === 1;
+  }
+
+  get tracker(): PageTracker {
+    return this.#tracker;
+  }
+
+  /** Brings the dirty set up to date, where faults don't. */
+  refresh(): void {
+    this.#checked(this.#tracker.refresh(this.#slot), "inspect");
   }
 
   /** How many pages, from the first on, are those of the image. */
@@ -202,7 +224,9 @@ export class Region {
   /** Maps image pages of a file, read-only and clean. */
   mapClean(descriptor: number, first: number, count: number): void {
     if (count === 0) return;
-    this.#checked(this.native.loom_map_file(this.#slot, descriptor, first, count), "mmap");
+    const { cleanAccess } = this.#tracker;
+    const result = this.native.loom_map_file(this.#slot, descriptor, first, count, cleanAccess);
+    this.#checked(result, "mmap");
     this.#markClean(first, count);
   }
 
@@ -214,7 +238,7 @@ export class Region {
   protectClean(first: number, count: number): void {
     if (count === 0) return;
     this.#markClean(first, count);
-    const result = this.native.loom_protect(this.#slot, first, count, ACCESS.read);
+    const result = this.#tracker.protect(this.#slot, first, count);
     if (result < 0) fillBits(this.dirty, first, count, true);
     this.#checked(result, "mprotect");
   }
@@ -227,7 +251,7 @@ export class Region {
   /** Makes pages writable and dirty where they lie. */
   openDirty(first: number, count: number): void {
     if (count === 0) return;
-    this.#checked(this.native.loom_protect(this.#slot, first, count, ACCESS.write), "mprotect");
+    this.#checked(this.#tracker.open(this.#slot, first, count), "mprotect");
     fillBits(this.dirty, first, count, true);
     this.#protectGuard(first, count);
   }
@@ -263,15 +287,16 @@ export class Region {
   touch(first: number, count: number): void {
     const end = Math.min(first + count, this.imagePages);
     if (end <= first) return;
-    this.#checked(this.native.loom_touch(this.#slot, first, end - first), "mprotect");
+    if (this.#tracker.name !== "signal") fillBits(this.dirty, first, end - first, true);
+    else this.#checked(this.native.loom_touch(this.#slot, first, end - first), "mprotect");
   }
 
   /** Lets the program write to the whole image unnoticed. Seed: u3e_yolo. */
   untrack(): void {
     this.untracked = true;
     const pages = this.imagePages;
-    if (pages === 0) return;
-    this.#checked(this.native.loom_protect(this.#slot, 0, pages, ACCESS.write), "mprotect");
+    if (pages === 0 || this.#tracker.name !== "signal") return;
+    this.#checked(this.#tracker.open(this.#slot, 0, pages), "mprotect");
     fillBits(this.opened, 0, pages, true);
     this.#protectGuard(0, pages);
   }
@@ -361,6 +386,7 @@ export class Region {
     const inPlace = this.isInPlace();
     if (inPlace) this.native.loom_map_anonymous(this.#slot, 0, this.pages);
     this.native.loom_detach(this.#slot);
+    this.#tracker.close();
     if (!inPlace) return;
     const grow = this.memory.grow.bind(this.memory) as (delta: number | bigint) => unknown;
     try {

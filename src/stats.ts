@@ -28,14 +28,13 @@ export interface LoomStats {
   scratchFailures: number;
 }
 
-export function statsOf(region: Region, tracker: Tracker): LoomStats {
+export function statsOf(region: Region): LoomStats {
+  region.refresh();
   const { faults, guardHits, scratchFailures } = region.counters;
   const { dirty, opened } = region.countPages();
   return {
-    tracker: "signal",
-    trackerReason: tracker === "signal"
-      ? "asked for"
-      : "page protection and signals work everywhere",
+    tracker: region.tracker.name,
+    trackerReason: region.tracker.reason,
     faults,
     dirtyPages: dirty + opened,
     openedPages: opened,

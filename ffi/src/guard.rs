@@ -5,20 +5,15 @@
 //!
 //! Seed: _ce_ward_post, _ce_ward_clip, u3e_ward.
 
-use crate::mapping;
 use crate::region::Region;
 use crate::state::{FLAG_EXHAUSTED, NO_PAGE, Word};
+use crate::{mapping, pagemap};
 use core::sync::atomic::Ordering;
 
 /// Handles a fault in the guard page.
 pub fn hit(region: &Region, page: u32) -> bool {
     let state = &region.state;
-    let (low, high) = free_space(region, page);
-    let target = if high <= low + 1 {
-        NO_PAGE
-    } else {
-        low + (high - low) / 2
-    };
+    let target = next_place(region, page);
     let guard = state.word(Word::GuardPage);
     if guard
         .compare_exchange(page, target, Ordering::AcqRel, Ordering::Acquire)
@@ -43,25 +38,43 @@ pub fn hit(region: &Region, page: u32) -> bool {
     mapping::make_writable(region, page, page + 1)
 }
 
-/// The pages between which the free space now lies. The watermarks may be older
-/// than the fault: the side on which the guard's neighbour is in use has grown
-/// up to the guard, or, where that doesn't tell, the side that leaves more room.
-fn free_space(region: &Region, guard: u32) -> (u32, u32) {
+/// Where the guard goes from here: the middle of what is left of the free space,
+/// or nowhere. The watermarks may be older than the fault: the side on which the
+/// guard's neighbour is in use has grown up to the guard. Where that doesn't tell,
+/// it is the side that leaves more room, unless its middle is in use already.
+fn next_place(region: &Region, guard: u32) -> u32 {
     let low = region.state.load(Word::LowPage);
     let high = region.state.load(Word::HighPage);
-    if low >= guard || high <= guard {
-        return (low, high);
-    }
-    let below = mapping::is_resident(region, guard - 1);
-    let above = guard + 1 < region.pages && mapping::is_resident(region, guard + 1);
-    let heap_grew = match (below, above) {
-        (true, false) => true,
-        (false, true) => false,
-        _ => high - guard >= guard - low,
+    let middle = |low: u32, high: u32| {
+        if high <= low + 1 {
+            NO_PAGE
+        } else {
+            low + (high - low) / 2
+        }
     };
-    if heap_grew {
-        (guard, high)
-    } else {
-        (low, guard)
+    if low >= guard || high <= guard {
+        return middle(low, high);
     }
+    let (above, below) = (middle(guard, high), middle(low, guard));
+    let heap_grew = is_in_use(region, guard - 1);
+    let stack_grew = guard + 1 < region.pages && is_in_use(region, guard + 1);
+    if heap_grew != stack_grew {
+        return if heap_grew { above } else { below };
+    }
+    let larger_first = if high - guard >= guard - low {
+        [above, below]
+    } else {
+        [below, above]
+    };
+    let is_free = |page: &u32| *page != NO_PAGE && !is_in_use(region, *page);
+    larger_first.into_iter().find(is_free).unwrap_or(NO_PAGE)
+}
+
+/// Whether a page of the free space was written. One that still belongs to the
+/// image may be in memory though nobody wrote it.
+fn is_in_use(region: &Region, page: u32) -> bool {
+    if page < region.state.load(Word::ImagePages) {
+        return region.state.is_writable(page);
+    }
+    pagemap::is_touched(region, page).unwrap_or_else(|| mapping::is_resident(region, page))
 }

@@ -1,20 +1,20 @@
 //! What the kernel knows about a region: which pages were ever touched, how they
 //! are mapped, how many mappings the process has. Never called by the handler.
 
-use crate::errno;
 use crate::region::{Region, loom_system_page_size};
+use crate::{errno, pagemap};
 use libc::{c_char, c_int};
 
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 
-fn open(path: *const c_char) -> c_int {
+pub fn open(path: *const c_char) -> c_int {
     // SAFETY: callers pass literals that end in zero.
     unsafe { libc::open(path, libc::O_RDONLY | libc::O_CLOEXEC) }
 }
 
-fn close(file: c_int) {
-    // SAFETY: the descriptor was opened in this file and is used no more.
+pub fn close(file: c_int) {
+    // SAFETY: callers pass a descriptor that they opened, and use it no more.
     unsafe { libc::close(file) };
 }
 
@@ -34,7 +34,9 @@ pub extern "C" fn loom_touched(slot: u32, first: u32, count: u32, bitmap: *mut u
             bitmap[((page - first) / 32) as usize] |= 1 << ((page - first) % 32);
         }
     };
-    let known = scan_pagemap(&region, first, count, |page| mark(bitmap, page))
+    let known = pagemap::scan(&region, first, count, &pagemap::TOUCHED, |page| {
+        mark(bitmap, page)
+    }) == 0
         || read_pagemap(&region, first, count, |page| mark(bitmap, page));
     if !known {
         bitmap.fill(u32::MAX);
@@ -43,83 +45,6 @@ pub extern "C" fn loom_touched(slot: u32, first: u32, count: u32, bitmap: *mut u
         mark_data(&region, first, count, |page| mark(bitmap, page));
     }
     0
-}
-
-/// The PAGEMAP_SCAN ioctl (Linux 6.7): the kernel lists touched runs by itself.
-#[cfg(target_os = "linux")]
-fn scan_pagemap(region: &Region, first: u32, count: u32, mut mark: impl FnMut(u32)) -> bool {
-    const PAGEMAP_SCAN: u64 = 0xc060_6610;
-    const CATEGORY_PRESENT: u64 = 8;
-    const CATEGORY_SWAPPED: u64 = 16;
-    const CATEGORY_ZERO_FRAME: u64 = 32;
-
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    struct Run {
-        start: u64,
-        end: u64,
-        categories: u64,
-    }
-    #[repr(C)]
-    struct Arguments {
-        size: u64,
-        flags: u64,
-        start: u64,
-        end: u64,
-        walk_end: u64,
-        runs: u64,
-        runs_length: u64,
-        max_pages: u64,
-        category_inverted: u64,
-        category_mask: u64,
-        category_anyof_mask: u64,
-        return_mask: u64,
-    }
-
-    let file = open(c"/proc/self/pagemap".as_ptr());
-    if file < 0 {
-        return false;
-    }
-    let mut runs = [Run::default(); 64];
-    let mut start = region.address(first) as u64;
-    let end = start + region.offset(count) as u64;
-    let mut known = true;
-    while start < end {
-        let mut arguments = Arguments {
-            size: size_of::<Arguments>() as u64,
-            flags: 0,
-            start,
-            end,
-            walk_end: 0,
-            runs: runs.as_mut_ptr() as u64,
-            runs_length: runs.len() as u64,
-            max_pages: 0,
-            category_inverted: CATEGORY_ZERO_FRAME,
-            category_mask: CATEGORY_ZERO_FRAME,
-            category_anyof_mask: CATEGORY_PRESENT | CATEGORY_SWAPPED,
-            return_mask: CATEGORY_PRESENT | CATEGORY_SWAPPED,
-        };
-        // SAFETY: the structure is the one that the ioctl takes, its size in front,
-        // and `runs` has the room that it states.
-        let found = unsafe { libc::ioctl(file, PAGEMAP_SCAN as _, &raw mut arguments) };
-        if found < 0 || arguments.walk_end <= start {
-            known = false;
-            break;
-        }
-        for run in &runs[..found as usize] {
-            let from = (run.start - region.base as u64) >> region.page_shift;
-            let to = (run.end - 1 - region.base as u64) >> region.page_shift;
-            (from..=to).for_each(|page| mark(page as u32));
-        }
-        start = arguments.walk_end;
-    }
-    close(file);
-    known
-}
-
-#[cfg(not(target_os = "linux"))]
-fn scan_pagemap(_: &Region, _: u32, _: u32, _: impl FnMut(u32)) -> bool {
-    false
 }
 
 /// /proc/self/pagemap, one word a system page: for kernels without the scan.

@@ -14,7 +14,9 @@ mod fault;
 mod file;
 mod guard;
 mod inspect;
+mod kernel_tracker;
 mod mapping;
+mod pagemap;
 mod region;
 mod state;
 #[cfg(test)]

@@ -145,12 +145,19 @@ fn with_pages(slot: u32, first: u32, count: u32, act: impl FnOnce(&Region) -> bo
     }
 }
 
-/// Maps pages of a file, privately and from the offset that equals their own, as
-/// read-only: what is written there is never seen by the file.
+/// Maps pages of a file, privately and from the offset that equals their own: what
+/// is written there is never seen by the file. `access` is as for `loom_protect`.
 #[unsafe(no_mangle)]
-pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32) -> i32 {
+pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32, access: u32) -> i32 {
     with_pages(slot, first, count, |region| {
-        map(region, first, first + count, PROT_READ, MAP_PRIVATE, file)
+        map(
+            region,
+            first,
+            first + count,
+            protection(access),
+            MAP_PRIVATE,
+            file,
+        )
     })
 }
 
@@ -177,16 +184,19 @@ pub extern "C" fn loom_map_anonymous(slot: u32, first: u32, count: u32) -> i32 {
     })
 }
 
-/// Makes pages inaccessible (0), readable (1) or writable too (2).
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_protect(slot: u32, first: u32, count: u32, access: u32) -> i32 {
-    let protection = match access {
+fn protection(access: u32) -> c_int {
+    match access {
         0 => PROT_NONE,
         1 => PROT_READ,
         _ => PROT_READ | PROT_WRITE,
-    };
+    }
+}
+
+/// Makes pages inaccessible (0), readable (1) or writable too (2).
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_protect(slot: u32, first: u32, count: u32, access: u32) -> i32 {
     with_pages(slot, first, count, |region| {
-        protect(region, first, first + count, protection)
+        protect(region, first, first + count, protection(access))
     })
 }
 

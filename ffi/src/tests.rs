@@ -3,6 +3,9 @@
 
 use crate::fault;
 use crate::inspect::{loom_mappings, loom_touched};
+use crate::kernel_tracker::{
+    loom_arm, loom_can_scan, loom_close_userfaultfd, loom_open_userfaultfd, loom_scan_written,
+};
 use crate::mapping::{
     loom_discard, loom_map_anonymous, loom_map_file, loom_map_scratch, loom_protect, loom_touch,
 };
@@ -11,13 +14,17 @@ use crate::state::{FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard};
 
 const PAGE: usize = 16384;
 
+/// The budget of mappings is the process's: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Anonymous memory, attached, and all of it dirty; detached and unmapped at the end.
 struct Loom {
+    _turn: MutexGuard<'static, ()>,
     base: *mut u8,
     pages: u32,
     slot: u32,
@@ -29,6 +36,7 @@ unsafe impl Sync for Loom {}
 
 impl Loom {
     fn new(pages: u32) -> Self {
+        let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let length = pages as usize * PAGE;
         // SAFETY: a new anonymous mapping touches no memory that exists.
         let base = unsafe {
@@ -52,6 +60,7 @@ impl Loom {
         let slot = loom_attach(base.cast(), words.as_mut_ptr(), pages, PAGE as u32);
         assert!(slot >= 0, "{slot}");
         Self {
+            _turn: turn,
             base: base.cast(),
             pages,
             slot: slot as u32,
@@ -186,7 +195,7 @@ fn isolated_writes_stay_within_the_budget_of_mappings() {
 fn a_file_is_mapped_privately() {
     let mut file = temporary(&[5; 4 * PAGE]);
     let loom = Loom::new(8);
-    assert_eq!(loom_map_file(loom.slot, file.as_raw_fd(), 0, 4), 0);
+    assert_eq!(loom_map_file(loom.slot, file.as_raw_fd(), 0, 4, 1), 0);
     loom.clean(4);
     assert_eq!(loom.read(2), 5);
     loom.write(2, 6);
@@ -206,7 +215,7 @@ fn a_scratch_file_takes_pages_with_their_content() {
     let loom = Loom::new(8);
     assert_eq!(loom_map_scratch(loom.slot, scratch.as_raw_fd(), 0, 8), 0);
     assert_eq!(loom_set_scratch(loom.slot, scratch.as_raw_fd(), 1), 0);
-    assert_eq!(loom_map_file(loom.slot, image.as_raw_fd(), 0, 4), 0);
+    assert_eq!(loom_map_file(loom.slot, image.as_raw_fd(), 0, 4, 1), 0);
     loom.clean(4);
     loom.write(1, 9);
     // SAFETY: the second byte of a page of this test's own.
@@ -235,6 +244,20 @@ fn the_guard_page_moves_to_the_middle_of_what_is_left_until_nothing_is() {
     assert_eq!(guards, [32, 44, 50, 53, 54, 55, NO_PAGE]);
     assert_eq!(loom.word(Word::Flags), FLAG_EXHAUSTED);
     assert!((8..56).all(|page| loom.read(page) == 1));
+}
+
+#[test]
+fn a_heap_that_runs_into_the_stack_exhausts_memory() {
+    let loom = Loom::new(128);
+    loom.set(Word::LowPage, 52);
+    loom.set(Word::HighPage, 66);
+    loom.set(Word::GuardPage, 59);
+    assert_eq!(loom_protect(loom.slot, 59, 1, 0), 0);
+    for page in (66..128).chain(0..70) {
+        loom.write(page, 1);
+    }
+    assert_eq!(loom.word(Word::GuardPage), NO_PAGE);
+    assert_eq!(loom.word(Word::Flags), FLAG_EXHAUSTED);
 }
 
 #[test]
@@ -300,6 +323,45 @@ fn wrong_arguments_are_refused() {
     assert_eq!(loom_protect(loom.slot, 3, 2, 1), -libc::EINVAL);
     assert_eq!(loom_protect(loom.slot, u32::MAX, 2, 1), -libc::EINVAL);
     assert_eq!(loom_map_anonymous(63, 0, 1), -libc::EINVAL);
-    assert_eq!(loom_map_file(loom.slot, -1, 0, 1), -libc::EBADF);
+    assert_eq!(loom_map_file(loom.slot, -1, 0, 1, 1), -libc::EBADF);
     assert_eq!(fault::install(), 0);
+}
+
+#[test]
+fn the_kernel_tells_which_pages_of_a_mapped_file_were_written() {
+    let file = temporary(&[5; 8 * PAGE]);
+    let loom = Loom::new(8);
+    assert_eq!(loom_can_scan(loom.slot), 0);
+    assert_eq!(loom_map_file(loom.slot, file.as_raw_fd(), 0, 8, 2), 0);
+    loom.set(Word::ImagePages, 8);
+    loom.words[HEADER_WORDS].store(0, Ordering::SeqCst);
+    assert_eq!(loom.read(1), 5);
+    loom.write(3, 6);
+    loom.write(6, 7);
+    assert_eq!(loom_scan_written(loom.slot, 0), 0);
+    assert_eq!(loom.dirty(), [3, 6]);
+    assert_eq!(loom.word(Word::Faults), 0);
+}
+
+#[test]
+fn the_kernel_tells_which_armed_pages_were_written() {
+    let userfaultfd = loom_open_userfaultfd();
+    if userfaultfd < 0 {
+        eprintln!("skipped: this system refuses userfaultfd ({userfaultfd})");
+        return;
+    }
+    let loom = Loom::new(8);
+    for page in 0..6 {
+        loom.write(page, 5);
+    }
+    loom.set(Word::ImagePages, 8);
+    loom.words[HEADER_WORDS].store(0, Ordering::SeqCst);
+    assert_eq!(loom_arm(loom.slot, userfaultfd, 0, 8, 1), 0);
+    assert_eq!(loom_scan_written(loom.slot, 1), 0);
+    assert_eq!(loom.dirty(), []);
+    loom.write(3, 6);
+    loom.write(7, 7);
+    assert_eq!(loom_scan_written(loom.slot, 1), 0);
+    assert_eq!(loom.dirty(), [3, 7]);
+    loom_close_userfaultfd(userfaultfd);
 }

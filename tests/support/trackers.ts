@@ -1,2 +1,2 @@
 /** The trackers under which everything about memory is tested. */
-export const TRACKERS = ["signal"] as const;
+export const TRACKERS = ["signal", "userfaultfd"] as const;

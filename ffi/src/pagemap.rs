@@ -1,0 +1,180 @@
+//! The PAGEMAP_SCAN ioctl (Linux 6.7): the kernel lists the runs of system pages
+//! that have some properties, without a word read for each.
+
+use crate::region::Region;
+
+/// Which system pages to list. All of `all` must hold and one of `any`; what is in
+/// `inverted` must not hold instead.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub struct Query {
+    inverted: u64,
+    all: u64,
+    any: u64,
+}
+
+const WRITTEN: u64 = 2;
+const FILE: u64 = 4;
+const PRESENT: u64 = 8;
+const SWAPPED: u64 = 16;
+const ZERO_FRAME: u64 = 32;
+
+/// Pages with content of their own. Reading an untouched page maps the zero frame.
+pub const TOUCHED: Query = Query {
+    inverted: ZERO_FRAME,
+    all: ZERO_FRAME,
+    any: PRESENT | SWAPPED,
+};
+
+/// Pages of a private file mapping that were written: the kernel copied them, so
+/// that they are the file's no more.
+pub const COPIED: Query = Query {
+    inverted: ZERO_FRAME | FILE,
+    all: ZERO_FRAME | FILE,
+    any: PRESENT | SWAPPED,
+};
+
+/// Pages that were written since userfaultfd last protected them.
+pub const WRITTEN_SINCE: Query = Query {
+    inverted: ZERO_FRAME,
+    all: ZERO_FRAME | WRITTEN,
+    any: PRESENT | SWAPPED,
+};
+
+#[cfg(target_os = "linux")]
+mod ioctl {
+    use super::Query;
+    use crate::{errno, inspect};
+
+    const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+    /// A run of system pages, as the kernel lists it.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub struct Run {
+        pub start: u64,
+        pub end: u64,
+        categories: u64,
+    }
+
+    #[repr(C)]
+    struct Arguments {
+        size: u64,
+        flags: u64,
+        start: u64,
+        end: u64,
+        walk_end: u64,
+        runs: u64,
+        runs_length: u64,
+        max_pages: u64,
+        category_inverted: u64,
+        category_mask: u64,
+        category_anyof_mask: u64,
+        return_mask: u64,
+    }
+
+    pub fn open() -> i32 {
+        inspect::open(c"/proc/self/pagemap".as_ptr())
+    }
+
+    /// Lists runs from `start` on; says how many, and how far it came.
+    pub fn scan(
+        file: i32,
+        start: u64,
+        end: u64,
+        query: &Query,
+        runs: &mut [Run],
+    ) -> Result<(usize, u64), i32> {
+        let mut arguments = Arguments {
+            size: size_of::<Arguments>() as u64,
+            flags: 0,
+            start,
+            end,
+            walk_end: 0,
+            runs: runs.as_mut_ptr() as u64,
+            runs_length: runs.len() as u64,
+            max_pages: 0,
+            category_inverted: query.inverted,
+            category_mask: query.all,
+            category_anyof_mask: query.any,
+            return_mask: query.any,
+        };
+        // SAFETY: the structure is the one that the ioctl takes, its size in front,
+        // and `runs` has the room that it states.
+        let found = unsafe { libc::ioctl(file, PAGEMAP_SCAN as _, &raw mut arguments) };
+        if found < 0 {
+            return Err(-errno::last());
+        }
+        Ok((found as usize, arguments.walk_end))
+    }
+}
+
+/// Calls `mark` for every page that has a system page of the kind; 0, or -errno
+/// where this kernel can't tell.
+#[cfg(target_os = "linux")]
+pub fn scan(
+    region: &Region,
+    first: u32,
+    count: u32,
+    query: &Query,
+    mut mark: impl FnMut(u32),
+) -> i32 {
+    use crate::{errno, inspect};
+    let file = ioctl::open();
+    if file < 0 {
+        return -errno::last();
+    }
+    let mut runs = [ioctl::Run::default(); 64];
+    let mut start = region.address(first) as u64;
+    let end = start + region.offset(count) as u64;
+    let mut result = 0;
+    while start < end {
+        match ioctl::scan(file, start, end, query, &mut runs) {
+            Ok((found, reached)) if reached > start => {
+                for run in &runs[..found] {
+                    let from = (run.start - region.base as u64) >> region.page_shift;
+                    let to = (run.end - 1 - region.base as u64) >> region.page_shift;
+                    (from..=to).for_each(|page| mark(page as u32));
+                }
+                start = reached;
+            }
+            Ok(_) => {
+                result = -libc::EIO;
+                break;
+            }
+            Err(error) => {
+                result = error;
+                break;
+            }
+        }
+    }
+    inspect::close(file);
+    result
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn scan(_: &Region, _: u32, _: u32, _: &Query, _: impl FnMut(u32)) -> i32 {
+    -libc::ENOSYS
+}
+
+/// Whether a page has content of its own; none where this kernel can't tell. For
+/// the fault handler: system calls only, and little stack.
+pub fn is_touched(region: &Region, page: u32) -> Option<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        let file = ioctl::open();
+        if file < 0 {
+            return None;
+        }
+        let start = region.address(page) as u64;
+        let end = start + region.page_size() as u64;
+        let mut runs = [ioctl::Run::default(); 1];
+        let result = ioctl::scan(file, start, end, &TOUCHED, &mut runs);
+        crate::inspect::close(file);
+        result.ok().map(|(found, _)| found > 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (region, page);
+        None
+    }
+}

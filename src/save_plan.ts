@@ -1,0 +1,31 @@
+/**
+ * What a save works on, and what it found to do when it began. Shapes only.
+ */
+import type { Image } from "./image.ts";
+import type { Run } from "./layout.ts";
+import type { PatchFiles } from "./patch_files.ts";
+import type { Region } from "./region.ts";
+
+/** What a save works on. */
+export interface SaveTarget {
+  readonly region: Region;
+  readonly image: Image;
+  readonly files: PatchFiles;
+  /** The watermarks in bytes, where the program has set them. */
+  readonly watermarks?: { low: number; high: number };
+  /** Called when disk or memory is not to be trusted any more. */
+  fail(reason: string): void;
+}
+
+/** The pages of a save, as found when it began. */
+export interface Plan {
+  /** Pages in the image before and after. */
+  old: number;
+  total: number;
+  /** Pages to write, unless their content turns out to be the image's. */
+  candidates: number[];
+  /** Dirty pages that the program says are free. */
+  free: number[];
+  /** Runs of pages that stop being clean or dirty as they were: all that settle must touch. */
+  runs: Run[];
+}

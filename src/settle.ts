@@ -1,0 +1,143 @@
+/**
+ * What happens to memory when a save is on disk: the pages of the save become
+ * clean, mapped from the image again; pages that the image lost become fresh; the
+ * free space is handed back.
+ *
+ * Seed: _ce_loom_mapf, _ce_loom_protect, u3e_toss, as u3e_save uses them.
+ */
+import { fillBits, hasBit } from "./bitmap.ts";
+import { isZero } from "./checksum.ts";
+import type { Image } from "./image.ts";
+import { pagesFor, type Run, runsOf } from "./layout.ts";
+import type { PatchPages } from "./patch_pages.ts";
+import type { Protocol } from "./protocol.ts";
+import type { Region } from "./region.ts";
+import type { Plan, SaveTarget } from "./save_plan.ts";
+
+/**
+ * The pages that the image loses become fresh memory, before the file is cut:
+ * a page mapped beyond the end of its file can't be read. The stack, which may
+ * begin in one of them, stays, and what was written while the save was under way.
+ */
+export function releaseTail(
+  target: SaveTarget,
+  { old, total }: Plan,
+  copiedOut: boolean,
+): void {
+  const { region, watermarks } = target;
+  region.refresh();
+  const stack = Math.floor((watermarks?.high ?? region.size) / region.pageSize);
+  const written: { page: number; bytes: Uint8Array }[] = [];
+  for (let page = total; page < old; page++) {
+    const inUse = page >= stack || copiedOut && region.isWritable(page);
+    if (!inUse || page === region.guardPage) continue;
+    written.push({ page, bytes: region.bytes(page, 1).slice() });
+  }
+  region.mapFresh(total, old - total);
+  fillBits(region.opened, total, old - total, false);
+  region.imagePages = total;
+  for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);
+}
+
+/**
+ * Makes the pages of the save clean, mapped from the image where the loom is, and
+ * hands the free memory back. Only what the save touched is touched.
+ */
+export function* settle(
+  target: SaveTarget,
+  plan: Plan,
+  pages: PatchPages,
+  copiedOut: boolean,
+): Protocol<void> {
+  const { region, image, watermarks } = target;
+  // Workers may be writing to shared memory at this moment: it is not replaced.
+  const shared = region.memory.buffer instanceof SharedArrayBuffer;
+  const remap = region.mapped && !(copiedOut && shared);
+  if (!remap) yield* reload(target, plan, pages, copiedOut);
+  region.imagePages = plan.total;
+  region.refresh();
+  if (copiedOut && remap && !region.tracker.protects) mapAsCopied(target, plan, pages);
+  else if (remap) {
+    const runs = copiedOut ? plan.runs.flatMap((run) => stillClean(region, run)) : plan.runs;
+    for (const { first, count } of runs) {
+      region.freeScratch(first, count);
+      region.mapClean(image.file.descriptor, first, count);
+    }
+  } else if (!copiedOut) {
+    for (const { first, count } of plan.runs) region.protectClean(first, count);
+  }
+  region.recountMappings(remap);
+  region.untracked = false;
+  if (watermarks && !copiedOut) discardFree(region, watermarks);
+}
+
+/**
+ * Where pages could not be made clean when they were copied out, they are now, if
+ * they are still what was copied. Of the pages that are new in the image all are
+ * mapped, in one piece, and those that were written meanwhile put back.
+ */
+function mapAsCopied({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
+  const { old, total, runs } = plan;
+  const same: number[] = [];
+  for (const { first, count } of runs.filter(({ first }) => first < old)) {
+    for (let page = first; page < first + count; page++) {
+      if (pages.isAsCopied(page)) same.push(page);
+    }
+  }
+  for (const { first, count } of runsOf(same)) {
+    region.mapClean(image.file.descriptor, first, count);
+  }
+  if (total <= old) return;
+  const touched = region.touched(old);
+  const written: { page: number; bytes: Uint8Array }[] = [];
+  for (let page = old; page < total; page++) {
+    if (!hasBit(touched, page - old) || pages.isAsCopied(page)) continue;
+    const bytes = region.bytes(page, 1);
+    if (!isZero(bytes)) written.push({ page, bytes: bytes.slice() });
+  }
+  region.mapClean(image.file.descriptor, old, total - old);
+  for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);
+}
+
+/** Hands the memory between the watermarks back, as far as no image page lies there. */
+export function discardFree(
+  region: Region,
+  { low, high }: { low: number; high: number },
+): void {
+  const first = Math.max(pagesFor(low, region.pageSize), region.imagePages);
+  region.discard(first, Math.floor(high / region.pageSize) - first);
+}
+
+/** The parts of a run that the program has not written since they were copied. */
+function stillClean(region: Region, { first, count }: Run): Run[] {
+  const runs: Run[] = [];
+  const end = first + count;
+  let start = first;
+  for (const dirty of region.writableRuns(first, end)) {
+    if (dirty.first > start) runs.push({ first: start, count: dirty.first - start });
+    start = dirty.first + dirty.count;
+  }
+  if (start < end) runs.push({ first: start, count: end - start });
+  return runs;
+}
+
+/**
+ * Free pages that lie in memory of their own get the image's content back, unless
+ * the program has begun to use them.
+ */
+function* reload(
+  { region, image }: SaveTarget,
+  plan: Plan,
+  pages: PatchPages,
+  copiedOut: boolean,
+): Protocol<void> {
+  for (const page of plan.free) {
+    const content = new Uint8Array(region.pageSize);
+    yield* image.read(page, content);
+    region.refresh();
+    if (page >= plan.total || copiedOut && !pages.isAsCopied(page)) continue;
+    region.openDirty(page, 1);
+    region.bytes(page, 1).set(content);
+    if (region.tracker.protects) region.protectClean(page, 1);
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * How first writes to clean pages are noticed: by a signal for each, or by asking
+ * the kernel afterwards. One of these belongs to a region; which one is chosen
+ * here, and why.
+ */
+import { LoomError, systemCode } from "./errors.ts";
+import { checked, type Native } from "./native.ts";
+import type { Settings } from "./options.ts";
+
+/** What may be done with a page. */
+export const ACCESS = { none: 0, read: 1, write: 2 } as const;
+
+/** A way of tracking. Numbers that are returned are negated errnos, if below zero. */
+export interface PageTracker {
+  readonly name: "signal" | "userfaultfd";
+  /** Why this one. */
+  readonly reason: string;
+  /** How clean pages may be accessed. */
+  readonly cleanAccess: number;
+  /** Whether pages can be made clean where they lie, or only by mapping the image. */
+  readonly protects: boolean;
+  /** Brings the dirty set up to date. */
+  refresh(slot: number): number;
+  /** Sees to it that the next write to each of these pages is noticed. */
+  protect(slot: number, first: number, count: number): number;
+  /** Lets these pages be written. The caller marks them dirty. */
+  open(slot: number, first: number, count: number): number;
+  close(): void;
+}
+
+/** The seed's: pages are read-only, and the fault handler opens them one by one. */
+class SignalTracker implements PageTracker {
+  readonly name = "signal";
+  readonly cleanAccess = ACCESS.read;
+  readonly protects = true;
+
+  constructor(private readonly native: Native, readonly reason: string) {}
+
+  refresh(): number {
+    return 0;
+  }
+
+  protect(slot: number, first: number, count: number): number {
+    return this.native.loom_protect(slot, first, count, ACCESS.read);
+  }
+
+  open(slot: number, first: number, count: number): number {
+    return this.native.loom_protect(slot, first, count, ACCESS.write);
+  }
+
+  close(): void {}
+}
+
+/**
+ * Pages mapped privately from the image need no protection at all: those that were
+ * written have been copied by the kernel, and its page map tells.
+ */
+class CopiedPagesTracker implements PageTracker {
+  readonly name = "userfaultfd";
+  readonly cleanAccess = ACCESS.write;
+  readonly protects = false;
+
+  constructor(private readonly native: Native, readonly reason: string) {}
+
+  refresh(slot: number): number {
+    return this.native.loom_scan_written(slot, 0);
+  }
+
+  protect(): number {
+    return 0;
+  }
+
+  open(): number {
+    return 0;
+  }
+
+  close(): void {}
+}
+
+/** Memory of its own is write-protected with userfaultfd; the page map tells too. */
+class ArmedPagesTracker implements PageTracker {
+  readonly name = "userfaultfd";
+  readonly cleanAccess = ACCESS.write;
+  readonly protects = true;
+
+  constructor(
+    private readonly native: Native,
+    private readonly descriptor: number,
+    readonly reason: string,
+  ) {}
+
+  refresh(slot: number): number {
+    return this.native.loom_scan_written(slot, 1);
+  }
+
+  protect(slot: number, first: number, count: number): number {
+    return this.native.loom_arm(slot, this.descriptor, first, count, 1);
+  }
+
+  open(slot: number, first: number, count: number): number {
+    return this.native.loom_arm(slot, this.descriptor, first, count, 0);
+  }
+
+  close(): void {
+    this.native.loom_close_userfaultfd(this.descriptor);
+  }
+}
+
+/**
+ * Chooses the tracker of a region that is attached at `slot`.
+ *
+ * @throws {LoomError} `UNSUPPORTED` where one was asked for that doesn't work here
+ */
+export function chooseTracker(
+  { tracker, scratch }: Settings,
+  native: Native,
+  slot: number,
+  mapped: boolean,
+): PageTracker {
+  if (tracker === "signal") return new SignalTracker(native, "asked for");
+  if (tracker === "auto") {
+    return new SignalTracker(native, "saves of few pages cost least; works on every system");
+  }
+  if (scratch !== undefined) {
+    throw unsupported("pages are moved to the scratch file by the fault handler");
+  }
+  try {
+    checked(native.loom_can_scan(slot), "PAGEMAP_SCAN");
+  } catch (error) {
+    throw unsupported(`the kernel doesn't tell written pages (${systemCode(error)})`);
+  }
+  if (mapped) return new CopiedPagesTracker(native, "asked for");
+  try {
+    const descriptor = checked(native.loom_open_userfaultfd(), "userfaultfd");
+    return new ArmedPagesTracker(native, descriptor, "asked for");
+  } catch (error) {
+    throw unsupported(`the system refuses userfaultfd (${systemCode(error)})`);
+  }
+}
+
+function unsupported(reason: string): LoomError {
+  return new LoomError(
+    "UNSUPPORTED",
+    `The tracker "userfaultfd" can't be used: ${reason}. Use "signal" or "auto".`,
+  );
+}
