@@ -13,7 +13,7 @@ import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
 import { applyPatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { decide, examine, recover } from "./recovery.ts";
-import { ifPresent, quietly, type Storage } from "./storage.ts";
+import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */
 export interface BackupProgress {
@@ -71,32 +71,41 @@ export function* backup(
   const start = performance.now();
   const created = yield* prepare(storage, destination, options.overwrite ?? false);
   const temporary = join(destination, FILES.newImage);
-  const lock = yield* lockDirectory(storage, destination, true);
+  let lock: Lock | undefined;
   let copy: Image | undefined;
   try {
+    lock = yield* lockDirectory(storage, destination, true);
     if (!created) yield* settleOld(storage, destination, source.pageSize);
     yield* ifPresent(storage.remove(temporary));
     copy = yield* Image.create(storage, temporary, source.pageSize);
     const bytes = source.image ? yield* copyPages(source.image, copy, options) : 0;
     const patch = yield* copyPatch(storage, source, copy);
     yield* copy.sync();
-    const pages = copy.pages;
-    yield* copy.close();
+    const whole = copy;
     copy = undefined;
+    yield* whole.close();
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
     // An old patch that a power cut brings back must not meet the new image.
     yield* perform(storage.syncDirectory(destination));
     yield* perform(storage.rename(temporary, join(destination, FILES.image)));
     yield* perform(storage.syncDirectory(destination));
-    return { pages, bytes, patch, ms: performance.now() - start };
+    return { pages: whole.pages, bytes, patch, ms: performance.now() - start };
   } catch (error) {
     if (copy) yield* quietly(copy.close());
     yield* quietly(perform(storage.remove(temporary)));
-    if (created) yield* quietly(perform(storage.removeDirectory(destination)));
+    if (created) yield* removeCreated(storage, destination);
     throw error;
   } finally {
-    lock.release();
+    lock?.release();
   }
+}
+
+/** Leaves nothing of a directory that was made for a backup that failed. */
+function* removeCreated(storage: Storage, directory: string): Protocol<void> {
+  for (const name of [FILES.image, FILES.settings, FILES.newSettings]) {
+    yield* quietly(perform(storage.remove(join(directory, name))));
+  }
+  yield* quietly(perform(storage.removeDirectory(directory)));
 }
 
 /**
@@ -104,30 +113,29 @@ export function* backup(
  * be there when its image is replaced, and its image not be torn until then.
  */
 function* settleOld(storage: Storage, directory: string, pageSize: number): Protocol<void> {
-  const recorded = (yield* recordedPageSize(storage, directory)) ?? DEFAULT_PAGE_SIZE;
-  const image = yield* Image.open(storage, directory, recorded, "update");
+  const recorded = yield* recordedPageSize(storage, directory);
+  const oldPageSize = recorded ?? DEFAULT_PAGE_SIZE;
+  let image = yield* Image.open(storage, directory, oldPageSize, "update");
+  let memory: StorageFile | undefined;
   try {
-    if (image && image.pages > 0 && recorded !== pageSize) {
+    const fresh = recorded === undefined && (image?.pages ?? 0) === 0;
+    if (!fresh && oldPageSize !== pageSize) {
       throw new LoomError(
         "PAGE_SIZE",
-        `The backup in "${directory}" has pages of ${recorded} bytes, and this loom of ` +
+        `The backup in "${directory}" has pages of ${oldPageSize} bytes, and this loom of ` +
           `${pageSize}. Name a new directory.`,
         { path: directory },
       );
     }
-    const evidence = yield* examine(storage, directory, recorded, image);
-    try {
-      const verdict = decide(evidence, Infinity, directory);
-      if (verdict.action === "none") return;
-      const target = image ??
-        (yield* Image.create(storage, join(directory, FILES.image), recorded));
-      yield* recover(storage, directory, evidence, verdict, target);
-      if (!image) yield* target.close();
-    } finally {
-      if (evidence.memory) yield* perform(evidence.memory.close());
-    }
+    const evidence = yield* examine(storage, directory, oldPageSize, image);
+    memory = evidence.memory;
+    const verdict = decide(evidence, Infinity, directory);
+    if (verdict.action === "none") return;
+    image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);
+    yield* recover(storage, directory, evidence, verdict, image);
   } finally {
-    if (image) yield* image.close();
+    if (memory) yield* quietly(perform(memory.close()));
+    if (image) yield* quietly(image.close());
   }
 }
 

@@ -82,6 +82,23 @@ export class Image {
     this.#sparse = yield* perform(this.file.hasHoles());
   }
 
+  /**
+   * Sees that the file is as long as it was left.
+   *
+   * @throws {LoomError} `FAILED` where somebody else changed it
+   */
+  *expectLength(): Protocol<void> {
+    const size = yield* perform(this.file.size());
+    if (size === this.pages * this.pageSize) return;
+    throw new LoomError(
+      "FAILED",
+      `The image "${this.path}" is ${size} bytes long and was left with ` +
+        `${this.pages * this.pageSize}: something else changed it. Nothing was saved. ` +
+        `Restore it from a backup.`,
+      { path: this.path },
+    );
+  }
+
   /** Reads consecutive pages; short at the end of the file. Says how many bytes. */
   *read(first: number, into: Uint8Array): Protocol<number> {
     return yield* readFully(this.file, into, first * this.pageSize);

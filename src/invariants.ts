@@ -6,6 +6,7 @@
  * Seed: _ce_loom_track_sane, _ce_loom_fine, _ce_page_fine.
  */
 import { equalPages } from "./checksum.ts";
+import { LoomError } from "./errors.ts";
 import type { Image } from "./image.ts";
 import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
@@ -113,4 +114,36 @@ export function* verifyPages(region: Region, image: Image | undefined): Protocol
     if (!same) report.different.push(page);
   }
   return report;
+}
+
+/**
+ * Checks everything, for `validate`.
+ *
+ * @throws {LoomError} `INVARIANT`, with the first page that is wrong
+ */
+export function* assertInvariants(
+  region: Region,
+  image: Image | undefined,
+  when: string,
+  quiet: boolean,
+): Protocol<void> {
+  const [violation] = checkInvariants(region, image, quiet);
+  if (violation) {
+    const { page, expected, found } = violation;
+    const what = page === undefined ? "the loom has" : `page ${page} is`;
+    throw broken(when, `${what} ${found} and not ${expected}`, page, image);
+  }
+  const { different: [page] } = yield* verifyPages(region, image);
+  if (page !== undefined) {
+    throw broken(when, `page ${page} is clean and not what the image says`, page, image);
+  }
+}
+
+function broken(when: string, what: string, page?: number, image?: Image): LoomError {
+  return new LoomError(
+    "INVARIANT",
+    `An invariant doesn't hold ${when}: ${what}. ` +
+      `This is a defect of Loom, or something else wrote to its files or mappings.`,
+    { path: image?.path, page },
+  );
 }

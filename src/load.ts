@@ -117,7 +117,13 @@ class Scratch {
   static *open(storage: Storage, path: string, size: number): Protocol<Scratch> {
     const file = (yield* ifPresent(storage.open(path, "update"))) ??
       (yield* perform(storage.open(path, "create")));
-    const lock = yield* perform(storage.lock(path, true));
+    let lock: Lock | null;
+    try {
+      lock = yield* perform(storage.lock(path, true));
+    } catch (error) {
+      yield* quietly(perform(file.close()));
+      throw error;
+    }
     if (!lock) {
       yield* perform(file.close());
       throw new LoomError(

@@ -9,6 +9,7 @@ import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
 import { LoomError } from "./errors.ts";
 import {
+  assertInvariants,
   checkInvariants,
   verifyPages,
   type VerifyReport,
@@ -24,6 +25,7 @@ import type { SaveTarget } from "./save_plan.ts";
 import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
 import { quietly, type Storage } from "./storage.ts";
+import { Turns } from "./turns.ts";
 import { type LoadedRegion, loadRegion } from "./load.ts";
 
 /** How to save. */
@@ -83,10 +85,7 @@ export class Loom implements Disposable, AsyncDisposable {
   #closed = false;
   /** What the buffer was when the loom was closed. */
   #lastBuffer?: ArrayBuffer | SharedArrayBuffer;
-  /** What runs now off the thread, or in this very call. */
-  #active?: string;
-  #queue: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #turns: Turns;
 
   /** @ignore Use {@linkcode Loom.open} or {@linkcode Loom.openSync}. */
   constructor(
@@ -103,6 +102,7 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#storage = storage;
     this.#directory = directory;
     this.#loaded = loaded;
+    this.#turns = new Turns(settings.directory);
     this.size = settings.size;
     this.pageSize = settings.pageSize;
     this.created = loaded.region.imagePages === 0;
@@ -206,7 +206,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * later one can succeed; `FAILED`: reopen; `EXHAUSTED`, `INVARIANT`, `CLOSED`
    */
   save(options: SaveOptions = {}): Promise<SaveReport> {
-    return this.#exclusive("a save", async () => {
+    return this.#turns.take("a save", async () => {
       this.#usable();
       const { isFree, signal } = checkedSave(options);
       const progress = { committed: false };
@@ -230,7 +230,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * the thread
    */
   saveSync(options: SaveOptions = {}): SaveReport {
-    return this.#exclusiveSync("a save", () => {
+    return this.#turns.takeSync("a save", () => {
       this.#usable();
       const { isFree } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
@@ -300,7 +300,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BUSY` while something runs off the thread
    */
   verify(): VerifyReport {
-    return this.#exclusiveSync("a verification", () => {
+    return this.#turns.takeSync("a verification", () => {
       this.#usable();
       return runSync(verifyPages(this.#loaded.region, this.#directory.image));
     });
@@ -315,7 +315,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * `PAGE_SIZE`, `BAD_OPTION`, `CLOSED`
    */
   backup(destination: string | URL, options: BackupOptions = {}): Promise<BackupReport> {
-    return this.#exclusive("a backup", () => {
+    return this.#turns.take("a backup", () => {
       this.#open();
       const { directory, pageSize } = this.#settings;
       const { image } = this.#directory;
@@ -338,7 +338,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   close(): Promise<void> {
     if (this.#closed) return Promise.resolve();
-    return this.#exclusive("closing", async () => {
+    return this.#turns.take("closing", async () => {
       if (!this.#closed) await run(this.#close());
     });
   }
@@ -350,7 +350,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   closeSync(): void {
     if (this.#closed) return;
-    this.#exclusiveSync("closing", () => runSync(this.#close()));
+    this.#turns.takeSync("closing", () => runSync(this.#close()));
   }
 
   /** As {@linkcode Loom.closeSync}, for `using`. */
@@ -425,54 +425,8 @@ export class Loom implements Disposable, AsyncDisposable {
 
   #validate(when: string, quiet: boolean): void {
     if (!this.#settings.validate) return;
-    const { region } = this.#loaded;
-    const [violation] = checkInvariants(region, this.#directory.image, quiet);
-    const wrong = violation &&
-      `page ${violation.page ?? "-"} should be ${violation.expected} ` +
-        `and is ${violation.found}`;
-    const { different } = runSync(verifyPages(region, this.#directory.image));
-    const differs = different.length > 0 &&
-      `page ${different[0]} is clean and differs from the image on disk`;
-    if (!wrong && !differs) return;
-    throw new LoomError(
-      "INVARIANT",
-      `An invariant doesn't hold ${when} the save: ${wrong || differs}. ` +
-        `This is a defect of Loom, or something else wrote to its files or mappings.`,
-      { path: this.#settings.directory, page: violation?.page ?? different[0] },
-    );
-  }
-
-  /** Runs an action off the thread, after those that were asked for before it. */
-  #exclusive<T>(name: string, action: () => Promise<T>): Promise<T> {
-    const act = async () => {
-      this.#active = name;
-      try {
-        return await action();
-      } finally {
-        this.#active = undefined;
-        this.#waiting--;
-      }
-    };
-    // What is first in line starts in this very call, and so sees memory as it is.
-    const result = this.#waiting++ === 0 && !this.#active ? act() : this.#queue.then(act);
-    this.#queue = result.catch(() => {});
-    return result;
-  }
-
-  #exclusiveSync<T>(name: string, action: () => T): T {
-    if (this.#active || this.#waiting > 0) {
-      throw new LoomError(
-        "BUSY",
-        `${this.#active ?? "Something"} is under way: await it before ${name}.`,
-        { path: this.#settings.directory },
-      );
-    }
-    this.#active = name;
-    try {
-      return action();
-    } finally {
-      this.#active = undefined;
-    }
+    const { image } = this.#directory;
+    runSync(assertInvariants(this.#loaded.region, image, `${when} the save`, quiet));
   }
 }
 

@@ -13,6 +13,7 @@ import type { Image } from "./image.ts";
 import { pagesFor, runsOf } from "./layout.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
+import type { Region } from "./region.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 import { discardFree, releaseTail, settle } from "./settle.ts";
 
@@ -83,16 +84,19 @@ export function* save(
       if (target.watermarks) discardFree(region, target.watermarks);
     }
     clock.lap("collect");
+    yield* image.expectLength();
     yield* patch.write();
     clock.lap("write");
     yield* reserve(image, patch.pages);
     clock.lap("reserve");
+    expectWhole(region, image);
     if (patch.pages.length > 0 || plan.total !== plan.old) {
       yield* files.commit(patch.content(), patch.pages.length * region.pageSize);
       progress.committed = true;
     }
     clock.lap("commit");
   } catch (error) {
+    if (error instanceof LoomError && error.code === "FAILED") target.fail(error.message);
     yield* undo(target, plan, patch);
     throw error;
   }
@@ -170,6 +174,18 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
  */
 function* reserve(image: Image, pages: number[]): Protocol<void> {
   for (const run of runsOf(pages)) yield* image.reserve(run.first, run.count);
+}
+
+/** A page of which some part could not be read from the image must not be saved. */
+function expectWhole(region: Region, image: Image): void {
+  const page = region.lostPage;
+  if (page === undefined) return;
+  throw new LoomError(
+    "FAILED",
+    `Page ${page} of "${image.path}" could not be read: the file was cut short or its ` +
+      `disk failed. Nothing was saved. Restore it from a backup.`,
+    { path: image.path, page },
+  );
 }
 
 /** Undoes a save that was not committed: memory, dirty set and disk are as before. */

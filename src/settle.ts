@@ -7,7 +7,6 @@
  */
 import { fillBits, hasBit } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
-import type { Image } from "./image.ts";
 import { pagesFor, type Run, runsOf } from "./layout.ts";
 import type { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
