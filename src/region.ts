@@ -26,10 +26,15 @@ const OPENED_AHEAD = 7;
 const MAPPINGS = 8;
 const LOST_PAGE = 9;
 const SCRATCH_FAILURES = 11;
+const RECENT_FAULTS = 12;
+const MOST_AHEAD = 13;
 
 const FLAG_EXHAUSTED = 1;
 const FLAG_IMAGE_LOST = 2;
 const NO_PAGE = 0xffffffff;
+
+/** How many pages a fault may open where faults come thick. */
+const PAGES_AHEAD = 16;
 
 /** One mapping of the region, in system pages. */
 export interface Mapping extends Run {
@@ -93,6 +98,7 @@ export class Region {
       native.loom_detach(this.#slot);
       throw error;
     }
+    words[MOST_AHEAD] = this.#tracker.exact ? PAGES_AHEAD : 1;
     attached.add(this);
   }
 
@@ -136,9 +142,10 @@ export class Region {
     return this.#tracker;
   }
 
-  /** Brings the dirty set up to date, where faults don't. */
+  /** Brings the dirty set up to date, where faults alone don't. */
   refresh(): void {
-    this.#checked(this.#tracker.refresh(this.#slot), "inspect");
+    const told = this.#tracker.name === "signal" && this.opened.every((word) => word === 0);
+    if (!told) this.#checked(this.#tracker.refresh(this.#slot), "inspect");
   }
 
   /** How many pages, from the first on, are those of the image. */
@@ -179,6 +186,11 @@ export class Region {
     };
   }
 
+  /** Whether a page was written, or may have been where that can't be told. */
+  isDirty(page: number): boolean {
+    return hasBit(this.dirty, page) || !this.#tracker.exact && hasBit(this.opened, page);
+  }
+
   /** Whether a page can be written without being noticed again. */
   isWritable(page: number): boolean {
     return hasBit(this.dirty, page) || hasBit(this.opened, page);
@@ -191,8 +203,8 @@ export class Region {
   }
 
   /**
-   * Counts the pages that the next save looks at: written ones in the image,
-   * touched ones beyond it, and those that were only opened.
+   * Counts the pages that were written, in the image and beyond it, and those that
+   * were only opened: they may have been written too where that can't be told.
    */
   countPages(): { dirty: number; opened: number } {
     const { imagePages, pages } = this;
@@ -322,6 +334,7 @@ export class Region {
    * which takes time, once there may be many.
    */
   recountMappings(merged: boolean): void {
+    this.#words[RECENT_FAULTS] = 0;
     if (merged) this.#words[MAPPINGS] = 0;
     else if (this.#words[MAPPINGS] > 4096) this.#words[MAPPINGS] = this.countMappings();
   }

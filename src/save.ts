@@ -158,7 +158,9 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
   };
   for (const run of region.writableRuns(0, kept)) {
     plan.runs.push(run);
-    for (let page = run.first; page < run.first + run.count; page++) consider(page);
+    for (let page = run.first; page < run.first + run.count; page++) {
+      if (region.isDirty(page)) consider(page);
+    }
   }
   // Pages beyond the image that were never touched, or are all zeros, become holes.
   for (let page = old; page < total; page++) {

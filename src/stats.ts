@@ -10,9 +10,9 @@ export interface LoomStats {
   trackerReason: string;
   /** First writes to clean pages that were noticed since open. */
   faults: number;
-  /** Pages that the next save looks at. */
+  /** Pages that were written since the last save, or may have been where that can't be told. */
   dirtyPages: number;
-  /** Of these, pages that were opened together with a neighbour, to save mappings. */
+  /** Pages that can be written with no further fault, being opened with a neighbour. */
   openedPages: number;
   /** The guard page's number; null while there is none. */
   guardPage: number | null;
@@ -36,7 +36,7 @@ export function statsOf(region: Region): LoomStats {
     tracker: region.tracker.name,
     trackerReason: region.tracker.reason,
     faults,
-    dirtyPages: dirty + opened,
+    dirtyPages: region.tracker.exact ? dirty : dirty + opened,
     openedPages: opened,
     guardPage: region.guardPage ?? null,
     guardHits,

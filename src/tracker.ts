@@ -19,6 +19,8 @@ export interface PageTracker {
   readonly cleanAccess: number;
   /** Whether pages can be made clean where they lie, or only by mapping the image. */
   readonly protects: boolean;
+  /** Whether the kernel tells which of the pages that can be written were. */
+  readonly exact: boolean;
   /** Brings the dirty set up to date. */
   refresh(slot: number): number;
   /** Sees to it that the next write to each of these pages is noticed. */
@@ -28,16 +30,23 @@ export interface PageTracker {
   close(): void;
 }
 
-/** The seed's: pages are read-only, and the fault handler opens them one by one. */
+/**
+ * The seed's: pages are read-only, and the fault handler opens them. Which of the
+ * pages that it opened together were written, the page map tells where it can.
+ */
 class SignalTracker implements PageTracker {
   readonly name = "signal";
   readonly cleanAccess = ACCESS.read;
   readonly protects = true;
 
-  constructor(private readonly native: Native, readonly reason: string) {}
+  constructor(
+    private readonly native: Native,
+    readonly reason: string,
+    readonly exact: boolean,
+  ) {}
 
-  refresh(): number {
-    return 0;
+  refresh(slot: number): number {
+    return this.exact ? this.native.loom_scan_written(slot, 0) : 0;
   }
 
   protect(slot: number, first: number, count: number): number {
@@ -59,6 +68,7 @@ class CopiedPagesTracker implements PageTracker {
   readonly name = "userfaultfd";
   readonly cleanAccess = ACCESS.write;
   readonly protects = false;
+  readonly exact = true;
 
   constructor(private readonly native: Native, readonly reason: string) {}
 
@@ -82,6 +92,7 @@ class ArmedPagesTracker implements PageTracker {
   readonly name = "userfaultfd";
   readonly cleanAccess = ACCESS.write;
   readonly protects = true;
+  readonly exact = true;
 
   constructor(
     private readonly native: Native,
@@ -117,15 +128,16 @@ export function chooseTracker(
   slot: number,
   mapped: boolean,
 ): PageTracker {
-  if (tracker === "signal") return new SignalTracker(native, "asked for");
-  if (tracker === "auto") {
-    return new SignalTracker(native, "saves of few pages cost least; works on every system");
+  const scans = native.loom_can_scan(slot);
+  if (tracker !== "userfaultfd") {
+    const reason = tracker === "signal" ? "asked for" : "works on every system";
+    return new SignalTracker(native, reason, mapped && scratch === undefined && scans === 0);
   }
   if (scratch !== undefined) {
     throw unsupported("pages are moved to the scratch file by the fault handler");
   }
   try {
-    checked(native.loom_can_scan(slot), "PAGEMAP_SCAN");
+    checked(scans, "PAGEMAP_SCAN");
   } catch (error) {
     throw unsupported(`the kernel doesn't tell written pages (${systemCode(error)})`);
   }

@@ -1,4 +1,4 @@
-//! The budget of mappings. The kernel allows a process vm.max_map_count mappings
+//! How many pages a fault opens, which is a matter of speed and of mappings. The kernel allows a process vm.max_map_count mappings
 //! (65,530 by default), and every isolated page that is opened splits one into
 //! three. Faults therefore open larger and larger aligned runs as the budget is
 //! used up, long before mprotect would fail and before the rest of the process
@@ -22,15 +22,26 @@ pub fn measure() {
     }
 }
 
-/// How many pages the next fault opens: 1 while there is plenty of room.
-pub fn run_length() -> u32 {
+/// How many pages the next fault opens: 1 while faults are few and mappings many.
+///
+/// A program that faults a lot will write to the neighbours too, and a signal costs
+/// far more than the write itself: as in the Internet Computer's memory tracker,
+/// more pages are opened at a time then, if it can be told later which of them were
+/// really written (TypeScript sets `MostAhead` where it can).
+pub fn run_length(state: &State) -> u32 {
+    let ahead = match state.load(Word::RecentFaults) {
+        0..=64 => 1,
+        65..=512 => 4,
+        _ => 16,
+    };
+    let ahead = ahead.min(state.load(Word::MostAhead)).max(1);
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()
         .map(|region| u64::from(region.state.load(Word::Mappings)))
         .sum();
     match in_use * 16 {
-        used if used < available * 8 => 1,
-        used if used < available * 10 => 32,
+        used if used < available * 8 => ahead,
+        used if used < available * 10 => ahead.max(32),
         used if used < available * 12 => 1024,
         _ => u32::MAX,
     }

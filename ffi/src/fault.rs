@@ -124,7 +124,8 @@ pub fn open(region: &Region, page: u32) -> bool {
         return mapping::make_writable(region, page, page + 1) || open_more(region, page, 2);
     }
     state.add(Word::Faults, 1);
-    match budget::run_length() {
+    state.add(Word::RecentFaults, 1);
+    match budget::run_length(state) {
         1 => {
             budget::account(state, page, page + 1);
             mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
@@ -180,7 +181,7 @@ fn open_in_scratch(region: &Region, page: u32) -> bool {
     } else {
         state.add(Word::Faults, 1);
         budget::account(state, page, page + 1);
-        let moved = budget::run_length() == 1 && mapping::move_to_scratch(region, page);
+        let moved = budget::run_length(state) == 1 && mapping::move_to_scratch(region, page);
         if !moved {
             state.add(Word::ScratchFailures, 1);
         }

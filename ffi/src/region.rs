@@ -32,6 +32,9 @@ static SLOTS: [Slot; CAPACITY] = [const {
     }
 }; CAPACITY];
 
+/// Slots from this one on were never used: most processes have one loom.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
 /// One attached region, as a value.
 #[derive(Clone, Copy)]
 pub struct Region {
@@ -100,7 +103,9 @@ impl Region {
 
     /// Every region that is attached now.
     pub fn all() -> impl Iterator<Item = Region> {
-        SLOTS.iter().filter_map(Region::load)
+        SLOTS[..USED.load(Ordering::Acquire)]
+            .iter()
+            .filter_map(Region::load)
     }
 }
 
@@ -139,6 +144,7 @@ pub extern "C" fn loom_attach(
         slot.moves_to_scratch.store(false, Ordering::Relaxed);
         slot.state.store(state, Ordering::Relaxed);
         slot.base.store(base as usize, Ordering::Release);
+        USED.fetch_max(index + 1, Ordering::AcqRel);
         return index as i32;
     }
     -libc::EMFILE

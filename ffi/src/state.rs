@@ -32,6 +32,10 @@ pub enum Word {
     LostPage = 9,
     InFlight = 10,
     ScratchFailures = 11,
+    /// Faults since the last save.
+    RecentFaults = 12,
+    /// How many pages a fault may open where faults come thick: 1 or a power of two.
+    MostAhead = 13,
 }
 
 /// A region's shared words. Copying it copies the pointer only.

@@ -192,6 +192,23 @@ fn isolated_writes_stay_within_the_budget_of_mappings() {
 }
 
 #[test]
+fn where_faults_come_thick_neighbours_are_opened_too() {
+    let loom = Loom::new(4096);
+    loom.clean(4096);
+    loom.set(Word::MostAhead, 16);
+    for page in (0..4096).step_by(16).take(64) {
+        loom.write(page, 1);
+    }
+    assert_eq!(loom.word(Word::OpenedAhead), 0);
+    for page in 2048..4096 {
+        loom.write(page, 1);
+    }
+    assert!(loom.word(Word::Faults) < 800, "{}", loom.word(Word::Faults));
+    let state = loom.region().state;
+    assert!((2048..4096).all(|page| state.is_writable(page)));
+}
+
+#[test]
 fn a_file_is_mapped_privately() {
     let mut file = temporary(&[5; 4 * PAGE]);
     let loom = Loom::new(8);
