@@ -208,7 +208,7 @@ function* checkPageSize(
   );
 }
 
-/** Records a page size other than the default, atomically. */
+/** Records a page size other than the default, atomically. The caller syncs the directory. */
 export function* recordPageSize(
   storage: Storage,
   { directory, pageSize }: { directory: string; pageSize: number },
@@ -226,7 +226,6 @@ export function* recordPageSize(
     yield* perform(file.close());
   }
   yield* perform(storage.rename(temporary, join(directory, FILES.settings)));
-  yield* perform(storage.syncDirectory(directory));
 }
 
 function* checkImage(image: Image, loomPages: number): Protocol<void> {

@@ -18,6 +18,8 @@ function off<T>(call: (done: (error: Error | null, value?: T) => void) => void):
 
 const FLAGS: Record<OpenMode, string> = { read: "r", update: "r+", create: "wx+" };
 
+const LARGE_BYTES = 512 << 10;
+
 class DiskFile implements StorageFile {
   constructor(
     readonly path: string,
@@ -53,10 +55,25 @@ class DiskFile implements StorageFile {
   write(from: Uint8Array, position: number): Operation<number> {
     return this.operation(
       "write",
-      () => fs.writeSync(this.descriptor, from, 0, from.length, position),
-      () =>
-        off<number>((done) => fs.write(this.descriptor, from, 0, from.length, position, done)),
+      () => {
+        const count = fs.writeSync(this.descriptor, from, 0, from.length, position);
+        this.startWriteback(position, count);
+        return count;
+      },
+      async () => {
+        const count = await off<number>((done) =>
+          fs.write(this.descriptor, from, 0, from.length, position, done)
+        );
+        this.startWriteback(position, count);
+        return count;
+      },
     );
+  }
+
+  /** What is written in large pieces is on its way to disk before it is synced. */
+  private startWriteback(position: number, length: number): void {
+    if (length < LARGE_BYTES) return;
+    this.native.loom_start_writeback(this.descriptor, BigInt(position), BigInt(length));
   }
 
   truncate(size: number): Operation<void> {

@@ -380,6 +380,8 @@ export class Loom implements Disposable, AsyncDisposable {
       region,
       image: image!,
       files,
+      checksumPages: (words, pageWords, into) =>
+        native().loom_checksum_pages(words, pageWords, into.length, into),
       watermarks: this.#watermarks,
       fail: (reason) => this.#failure ??= reason,
     };

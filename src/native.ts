@@ -106,6 +106,23 @@ const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  loom_start_writeback: {
+    parameters: [
+      "i32", // descriptor
+      "u64", // offset
+      "u64", // length
+    ],
+    result: "void",
+  },
+  loom_checksum_pages: {
+    parameters: [
+      "buffer", // pages
+      "u32", // words per page
+      "u32", // count
+      "buffer", // their checksums
+    ],
+    result: "void",
+  },
   loom_punch: { parameters: ["i32", "u64", "u64"], result: "i32" },
   loom_seek: {
     parameters: [
@@ -159,9 +176,30 @@ function findLibrary(module: string): string {
 const BUILD = `Build it in a copy of Loom's sources with "deno task build:ffi" (this needs ` +
   `Rust), and name the file that this writes in the environment variable LOOM_LIBRARY.`;
 
+/**
+ * Loads a library. Each function is bound when it is first used: that takes a third
+ * of a millisecond, and opening a loom needs only a few of them.
+ */
 function load(path: string): Native {
+  const functions = {} as Native;
+  for (const name of Object.keys(SYMBOLS) as (keyof Native)[]) {
+    Object.defineProperty(functions, name, {
+      configurable: true,
+      enumerable: true,
+      get() {
+        const value = bind(path, name);
+        Object.defineProperty(functions, name, { value, enumerable: true });
+        return value;
+      },
+    });
+  }
+  functions.loom_system_page_size();
+  return functions;
+}
+
+function bind(path: string, name: keyof Native): unknown {
   try {
-    return Deno.dlopen(path, SYMBOLS).symbols;
+    return Deno.dlopen(path, { [name]: SYMBOLS[name] } as typeof SYMBOLS).symbols[name];
   } catch (cause) {
     if (cause instanceof Deno.errors.NotCapable) {
       throw new LoomError(

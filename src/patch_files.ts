@@ -10,7 +10,7 @@ import { perform, type Protocol, together } from "./protocol.ts";
 import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
 /** A larger spare is given back to the disk after the save. */
-const SPARE_LIMIT_BYTES = 64 << 20;
+const SPARE_LIMIT_BYTES = 2 ** 30;
 
 /**
  * A disk writes a sector whole or not at all. A control.bin that fits one, and

@@ -4,7 +4,7 @@
  *
  * Seed: _ce_patch_save_page.
  */
-import { checksumPages, equalPages, wordsOf } from "./checksum.ts";
+import { equalPages, wordsOf } from "./checksum.ts";
 import { runsOf } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import type { Protocol } from "./protocol.ts";
@@ -89,7 +89,7 @@ export class PatchPages {
 
   /** Hashes the pages and writes those that changed to memory.bin. */
   *write(): Protocol<void> {
-    const { image, files, region } = this.target;
+    const { image, files, region, checksumPages } = this.target;
     const { pageSize } = region;
     const scratch = new Uint8Array(pageSize);
     const checksums = new Uint32Array(BATCH_PAGES);

@@ -1,6 +1,7 @@
 /**
  * What a save works on, and what it found to do when it began. Shapes only.
  */
+import type { checksumPages } from "./checksum.ts";
 import type { Image } from "./image.ts";
 import type { Run } from "./layout.ts";
 import type { PatchFiles } from "./patch_files.ts";
@@ -11,6 +12,8 @@ export interface SaveTarget {
   readonly region: Region;
   readonly image: Image;
   readonly files: PatchFiles;
+  /** Hashes pages: the library's way, as {@linkcode checksumPages} does. */
+  readonly checksumPages: typeof checksumPages;
   /** The watermarks in bytes, where the program has set them. */
   readonly watermarks?: { low: number; high: number };
   /** Called when disk or memory is not to be trusted any more. */

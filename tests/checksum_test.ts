@@ -2,6 +2,7 @@
 import { assertEquals } from "@std/assert";
 import murmurhash from "murmurhash";
 import { CHECKSUM_SEED, checksumPages, murmurHash3 } from "../src/checksum.ts";
+import { native } from "../src/native.ts";
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
 
@@ -23,9 +24,9 @@ Deno.test("the hash of any length and alignment is that of npm:murmurhash", () =
   }
 });
 
-Deno.test("pages hashed together hash as they do alone", () => {
+Deno.test("pages hashed together, here or in the library, hash as they do alone", () => {
   for (const pageBytes of [4096, 16384, 65536]) {
-    for (let pages = 1; pages <= 9; pages++) {
+    for (let pages = 1; pages <= 19; pages++) {
       const bytes = new Uint8Array(pages * pageBytes);
       for (let at = 0; at < bytes.length; at += 65536) {
         crypto.getRandomValues(bytes.subarray(at, at + 65536));
@@ -36,6 +37,9 @@ Deno.test("pages hashed together hash as they do alone", () => {
         sums,
         (_, page) => murmurHash3(bytes.subarray(page * pageBytes, (page + 1) * pageBytes)),
       );
+      assertEquals([...sums], expected);
+      sums.fill(0);
+      native().loom_checksum_pages(bytes, pageBytes / 4, pages, sums);
       assertEquals([...sums], expected);
     }
   }

@@ -27,6 +27,24 @@ pub extern "C" fn loom_allocate(file: i32, offset: u64, length: u64) -> i32 {
     }
 }
 
+/// Has the system begin to write out what was just written to a file, so that a
+/// later sync has less to wait for. Promises nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_start_writeback(file: i32, offset: u64, length: u64) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes a descriptor and numbers only.
+    unsafe {
+        libc::sync_file_range(
+            file,
+            offset as i64,
+            length as i64,
+            libc::SYNC_FILE_RANGE_WRITE,
+        );
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length);
+}
+
 /// Frees the blocks of `length` bytes at `offset`: they read as zeros.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_punch(file: i32, offset: u64, length: u64) -> i32 {

@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), no_std)]
 
 mod budget;
+mod checksum;
 mod errno;
 mod fault;
 mod file;

@@ -1,6 +1,7 @@
 //! The handler and the mappings against real memory: regions are attached as
 //! TypeScript attaches them, and written from this process and its threads.
 
+use crate::checksum::loom_checksum_pages;
 use crate::fault;
 use crate::inspect::{loom_mappings, loom_touched};
 use crate::kernel_tracker::{
@@ -381,4 +382,24 @@ fn the_kernel_tells_which_armed_pages_were_written() {
     assert_eq!(loom_scan_written(loom.slot, 1), 0);
     assert_eq!(loom.dirty(), [3, 7]);
     loom_close_userfaultfd(userfaultfd);
+}
+
+#[test]
+fn pages_hash_as_the_format_says_however_many_there_are() {
+    // A page of zeros, and pages of a pattern hashed word by word.
+    let words: Vec<u32> = (0..21 * 4096u32)
+        .map(|at| if at < 4096 { 0 } else { at * 7919 })
+        .collect();
+    let mut alone = vec![0u32; 21];
+    for (page, sum) in alone.iter_mut().enumerate() {
+        // SAFETY: one page of the vector, and one word for its sum.
+        unsafe { loom_checksum_pages(words[page * 4096..].as_ptr(), 4096, 1, sum) };
+    }
+    assert_eq!(alone[0], 0xf9b4_b0e0);
+    for count in 0..=21 {
+        let mut together = vec![0u32; count];
+        // SAFETY: so many pages of the vector, and as many words.
+        unsafe { loom_checksum_pages(words.as_ptr(), 4096, count as u32, together.as_mut_ptr()) };
+        assert_eq!(together, alone[..count]);
+    }
 }
