@@ -1,0 +1,91 @@
+/**
+ * The content of one file on a simulated disk: as programs see it, and every
+ * older version of each sector and of the size that the platter may still have.
+ * Until the file is synced a power cut may leave any of them, sector by sector.
+ */
+import { cutOff, overwritten, type Sector, SECTOR_BYTES, ZEROS } from "./sector.ts";
+
+export class Content {
+  /** As programs see it; what is missing is zeros. */
+  readonly sectors: Sector[] = [];
+  size = 0;
+  /** Of the sectors written since the last sync: the durable version, then each since. */
+  readonly older = new Map<number, Sector[]>();
+  /** The durable size, then each since; empty if the size hasn't changed since the sync. */
+  readonly olderSizes: number[] = [];
+
+  /** A content that is durable as it is. */
+  static durable(sectors: Sector[], size: number): Content {
+    const content = new Content();
+    content.size = size;
+    const count = Math.ceil(size / SECTOR_BYTES);
+    for (let index = 0; index < count; index++) content.sectors.push(sectors[index] ?? ZEROS);
+    const rest = size % SECTOR_BYTES;
+    if (rest > 0) content.sectors[count - 1] = cutOff(content.sectors[count - 1], rest);
+    return content;
+  }
+
+  /** A copy with everything that is not durable in it. */
+  fork(): Content {
+    const copy = new Content();
+    copy.sectors.push(...this.sectors);
+    copy.size = this.size;
+    for (const [index, versions] of this.older) copy.older.set(index, [...versions]);
+    copy.olderSizes.push(...this.olderSizes);
+    return copy;
+  }
+
+  read(into: Uint8Array, position: number): number {
+    const length = Math.max(0, Math.min(into.length, this.size - position));
+    for (let done = 0; done < length;) {
+      const at = (position + done) % SECTOR_BYTES;
+      const count = Math.min(SECTOR_BYTES - at, length - done);
+      const { bytes } = this.sectors[(position + done) / SECTOR_BYTES | 0] ?? ZEROS;
+      into.set(count < SECTOR_BYTES ? bytes.subarray(at, at + count) : bytes, done);
+      done += count;
+    }
+    return length;
+  }
+
+  write(from: Uint8Array, position: number): void {
+    for (let done = 0; done < from.length;) {
+      const index = (position + done) / SECTOR_BYTES | 0;
+      const at = (position + done) % SECTOR_BYTES;
+      const count = Math.min(SECTOR_BYTES - at, from.length - done);
+      const old = this.sectors[index] ?? ZEROS;
+      this.#replace(index, overwritten(old, at, from.subarray(done, done + count)));
+      done += count;
+    }
+    if (position + from.length > this.size) this.#resize(position + from.length);
+  }
+
+  truncate(size: number): void {
+    const kept = Math.ceil(size / SECTOR_BYTES);
+    for (let index = kept; index < this.sectors.length; index++) this.#replace(index, ZEROS);
+    const rest = size % SECTOR_BYTES;
+    if (size < this.size && rest > 0 && this.sectors[kept - 1]) {
+      this.#replace(kept - 1, cutOff(this.sectors[kept - 1], rest));
+    }
+    if (size !== this.size) this.#resize(size);
+  }
+
+  sync(): void {
+    this.older.clear();
+    this.olderSizes.length = 0;
+  }
+
+  #replace(index: number, sector: Sector): void {
+    while (this.sectors.length < index) this.sectors.push(ZEROS);
+    const old = this.sectors[index] ?? ZEROS;
+    this.sectors[index] = sector;
+    if (old.hash === sector.hash) return;
+    const versions = this.older.get(index);
+    if (versions) versions.push(old);
+    else this.older.set(index, [old]);
+  }
+
+  #resize(size: number): void {
+    this.olderSizes.push(this.size);
+    this.size = size;
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * A simulated disk that keeps what is durable apart from what was written. What
+ * is in a file is durable once the file is synced, a name once its directory is;
+ * until then either may be durable already, or not yet. Every change is a step
+ * at which a test may look, and cut the power.
+ */
+import { SystemError } from "../../src/errors.ts";
+import type { Operation } from "../../src/protocol.ts";
+import type { Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import { Content } from "./content.ts";
+
+/** What one operation does to the entries of a directory, at once: a name's new file. */
+export type NameChange = readonly (readonly [name: string, file: Content | null])[];
+
+/** The names in a directory. */
+export class Names {
+  /** As programs see them. */
+  readonly current: Map<string, Content>;
+  /** What was done to them since the directory was synced. */
+  readonly changes: NameChange[] = [];
+  /** As they were then. */
+  durable: Map<string, Content>;
+
+  constructor(entries: Iterable<readonly [string, Content]> = []) {
+    this.durable = new Map(entries);
+    this.current = new Map(this.durable);
+  }
+
+  change(change: NameChange): void {
+    this.changes.push(change);
+    applyChange(this.current, change);
+  }
+
+  sync(): void {
+    this.durable = new Map(this.current);
+    this.changes.length = 0;
+  }
+}
+
+export function applyChange(entries: Map<string, Content>, change: NameChange): void {
+  for (const [name, file] of change) {
+    if (file) entries.set(name, file);
+    else entries.delete(name);
+  }
+}
+
+export class SimulatedDisk implements Storage {
+  readonly directories = new Map<string, Names>();
+  /** Called after every change, and every sync. */
+  onStep?: () => void;
+  readonly #locks = new Set<string>();
+
+  /** The same disk without its processes: as a kill leaves it, with the power on. */
+  fork(): SimulatedDisk {
+    const copies = new Map<Content, Content>();
+    const copyOf = (content: Content) => {
+      const copy = copies.get(content) ?? content.fork();
+      copies.set(content, copy);
+      return copy;
+    };
+    const disk = new SimulatedDisk();
+    for (const [path, names] of this.directories) {
+      const copy = new Names([...names.durable].map(([name, file]) => [name, copyOf(file)]));
+      for (const change of names.changes) {
+        copy.change(change.map(([name, file]) => [name, file && copyOf(file)]));
+      }
+      disk.directories.set(path, copy);
+    }
+    return disk;
+  }
+
+  open(path: string, mode: OpenMode): Operation<StorageFile> {
+    return this.#operation("open", path, () => {
+      const [names, name] = this.#locate(path);
+      const found = names.current.get(name);
+      if (mode !== "create") {
+        if (!found) throw new SystemError("ENOENT", "open");
+        return new SimulatedFile(path, found, this);
+      }
+      if (found) throw new SystemError("EEXIST", "open");
+      const file = new Content();
+      names.change([[name, file]]);
+      this.step();
+      return new SimulatedFile(path, file, this);
+    });
+  }
+
+  createDirectory(path: string): Operation<boolean> {
+    return this.#operation("create", path, () => {
+      if (this.directories.has(path)) return false;
+      this.directories.set(path, new Names());
+      this.step();
+      return true;
+    });
+  }
+
+  removeDirectory(path: string): Operation<void> {
+    return this.#operation("remove", path, () => {
+      if (!this.directories.delete(path)) throw new SystemError("ENOENT", "rmdir");
+      this.step();
+    });
+  }
+
+  isDirectory(path: string): Operation<boolean | null> {
+    return this.#operation("look at", path, () => this.directories.has(path) || null);
+  }
+
+  list(path: string): Operation<string[]> {
+    return this.#operation("list", path, () => [...this.#names(path).current.keys()]);
+  }
+
+  syncDirectory(path: string): Operation<void> {
+    return this.#operation("sync", path, () => {
+      this.#names(path).sync();
+      this.step();
+    });
+  }
+
+  lock(path: string): Operation<Lock | null> {
+    return this.#operation("lock", path, () => {
+      if (this.#locks.has(path)) return null;
+      this.#locks.add(path);
+      return { release: () => void this.#locks.delete(path) };
+    });
+  }
+
+  rename(from: string, to: string): Operation<void> {
+    return this.#operation("rename", from, () => {
+      const [names, name] = this.#locate(from);
+      const file = names.current.get(name);
+      if (!file) throw new SystemError("ENOENT", "rename");
+      names.change([[this.#locate(to)[1], file], [name, null]]);
+      this.step();
+    });
+  }
+
+  remove(path: string): Operation<void> {
+    return this.#operation("remove", path, () => {
+      const [names, name] = this.#locate(path);
+      if (!names.current.has(name)) throw new SystemError("ENOENT", "unlink");
+      names.change([[name, null]]);
+      this.step();
+    });
+  }
+
+  step(): void {
+    this.onStep?.();
+  }
+
+  #operation<T>(action: string, path: string, sync: () => T): Operation<T> {
+    return operation(action, path, sync);
+  }
+
+  #names(path: string): Names {
+    const names = this.directories.get(path);
+    if (!names) throw new SystemError("ENOENT", "open");
+    return names;
+  }
+
+  #locate(path: string): [Names, string] {
+    const end = path.lastIndexOf("/");
+    return [this.#names(path.slice(0, end)), path.slice(end + 1)];
+  }
+}
+
+function operation<T>(action: string, path: string, sync: () => T): Operation<T> {
+  return { action, path, sync, async: () => Promise.resolve().then(sync) };
+}
+
+class SimulatedFile implements StorageFile {
+  /** None: a loom on this disk reads its image and maps nothing. */
+  readonly descriptor = -1;
+
+  constructor(
+    readonly path: string,
+    private readonly content: Content,
+    private readonly disk: SimulatedDisk,
+  ) {}
+
+  size(): Operation<number> {
+    return operation("look at", this.path, () => this.content.size);
+  }
+
+  read(into: Uint8Array, position: number): Operation<number> {
+    return operation("read", this.path, () => this.content.read(into, position));
+  }
+
+  write(from: Uint8Array, position: number): Operation<number> {
+    return operation("write", this.path, () => {
+      this.content.write(from, position);
+      this.disk.step();
+      return from.length;
+    });
+  }
+
+  truncate(size: number): Operation<void> {
+    return operation("resize", this.path, () => {
+      this.content.truncate(size);
+      this.disk.step();
+    });
+  }
+
+  /** There is always room on this disk. */
+  allocate(): Operation<boolean> {
+    return operation("reserve space for", this.path, () => true);
+  }
+
+  hasHoles(): Operation<boolean> {
+    return operation("look at", this.path, () => true);
+  }
+
+  sync(): Operation<void> {
+    return operation("sync", this.path, () => {
+      this.content.sync();
+      this.disk.step();
+    });
+  }
+
+  close(): Operation<void> {
+    return operation("close", this.path, () => {});
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * The rules of order that make a save survive, each broken on purpose by a
+ * storage between Loom and the disk: operations left out, or done too late.
+ */
+import { FILES } from "../../src/layout.ts";
+import type { Operation } from "../../src/protocol.ts";
+import type { OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+
+/** An operation about to be done. */
+interface Call {
+  action: string;
+  /** The last part of the path. */
+  name: string;
+  /** Of the call before it. */
+  previous: string;
+  mode?: OpenMode;
+}
+
+/** Does an operation, or something else in its place. */
+type Breach = (call: Call, perform: () => unknown, storage: Storage) => unknown;
+
+export interface Rule {
+  /** A workload that needs the rule. */
+  workload: string;
+  /** Makes the breach, which lasts as long as one process. */
+  breach: () => Breach;
+}
+
+const isSync = ({ action }: Call) => action === "sync";
+const isPatch = ({ name }: Call) => /^(memory|control)\./.test(name);
+const isDirectory = ({ name }: Call) => !name.includes(".");
+
+/** Leaves out what matches. */
+function without(matches: (call: Call) => boolean): () => Breach {
+  return () => (call, perform) => matches(call) ? undefined : perform();
+}
+
+/** Does what matches only after the next call that `until` matches. */
+function late(
+  matches: (call: Call) => boolean,
+  until: (call: Call) => boolean,
+): () => Breach {
+  return () => {
+    const waiting: (() => unknown)[] = [];
+    return (call, perform) => {
+      if (matches(call)) return void waiting.push(perform);
+      try {
+        return perform();
+      } finally {
+        if (until(call)) waiting.splice(0).forEach((perform) => perform());
+      }
+    };
+  };
+}
+
+/** Without any of these, a power cut loses something. */
+export const RULES: Record<string, Rule> = {
+  "memory.bin is synced before the save is applied": {
+    workload: "several saves of the same size",
+    breach: without((call) => isSync(call) && call.name === FILES.spareMemory),
+  },
+  "control.bin is synced before the save is applied": {
+    workload: "overwrite",
+    breach: without((call) => isSync(call) && call.name === FILES.spareControl),
+  },
+  "the directory is synced before the save is applied": {
+    workload: "overwrite",
+    breach: without((call) =>
+      isSync(call) && isDirectory(call) && /^sync /.test(call.previous)
+    ),
+  },
+  "the save is committed before it is applied": {
+    workload: "growth",
+    breach: late(
+      (call) => isSync(call) && (isPatch(call) || isDirectory(call)),
+      (call) => call.action === "write" && call.name === FILES.image,
+    ),
+  },
+  "the image is synced before the patch goes": {
+    workload: "several saves of the same size",
+    breach: without((call) => isSync(call) && call.name === FILES.image),
+  },
+  "a control.bin of several sectors is never written in place": {
+    workload: "control.bin of several sectors",
+    breach: () => (call, perform, storage) => {
+      if (call.name !== FILES.spareControl) return perform();
+      if (call.action === "remove") return;
+      try {
+        return perform();
+      } catch (error) {
+        if (call.mode !== "create") throw error;
+        const file = storage.open(`/disk/loom/${call.name}`, "update").sync();
+        file.truncate(0).sync();
+        return file;
+      }
+    },
+  },
+  "a patch that is found is synced before it is applied": {
+    workload: "overwrite",
+    breach: without((call) =>
+      isSync(call) && (call.name === FILES.memory || call.name === FILES.control)
+    ),
+  },
+  "a patch that is found has its name synced before it is applied": {
+    workload: "overwrite",
+    breach: without((call) =>
+      isSync(call) && isDirectory(call) && call.previous === `close ${FILES.control}`
+    ),
+  },
+  "what open decided is durable before the program sees it": {
+    workload: "several saves of the same size",
+    breach: without((call) =>
+      isSync(call) && isDirectory(call) && /image\.bin\.new|loom\.json/.test(call.previous)
+    ),
+  },
+  "an undone save is undone durably": {
+    workload: "a save after one that was undone",
+    breach: without((call) =>
+      isSync(call) && isDirectory(call) && call.previous === `remove ${FILES.spareMemory}`
+    ),
+  },
+  "the page size is synced before it gets its name": {
+    workload: "custom page size",
+    breach: without((call) => isSync(call) && call.name === FILES.newSettings),
+  },
+  "a backup is synced before it gets its name": {
+    workload: "backup",
+    breach: without((call) => isSync(call) && call.name === FILES.newImage),
+  },
+  "the patch of an old backup is gone for good before the new image comes": {
+    workload: "backup over one that was in use",
+    breach: without((call) =>
+      isSync(call) && call.name === "backup" && !call.previous.startsWith("rename")
+    ),
+  },
+};
+
+/** Loom keeps to these too, and loses nothing without them. */
+export const HABITS: Record<string, Rule> = {
+  "control.bin goes before memory.bin": {
+    workload: "several saves of the same size",
+    breach: late(
+      ({ action, name }) =>
+        (action === "rename" || action === "remove") && name === FILES.control,
+      ({ action, name }) =>
+        (action === "rename" || action === "remove") && name === FILES.memory,
+    ),
+  },
+};
+
+/** The storage, with a rule broken. */
+export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
+  const breach = begin();
+  let previous = "";
+  const broken = <T>(
+    operation: Operation<T>,
+    more: { mode?: OpenMode; finish?: (result: T) => T } = {},
+  ): Operation<T> => {
+    const { action, path } = operation;
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    const sync = () => {
+      const call = { action, name, previous, mode: more.mode };
+      previous = `${action} ${name}`;
+      const result = breach(call, () => operation.sync(), storage) as T;
+      return more.finish ? more.finish(result) : result;
+    };
+    return { action, path, sync, async: () => Promise.resolve().then(sync) };
+  };
+  const brokenFile = (file: StorageFile): StorageFile => ({
+    path: file.path,
+    descriptor: file.descriptor,
+    size: () => broken(file.size()),
+    read: (into, position) => broken(file.read(into, position)),
+    write: (from, position) => broken(file.write(from, position)),
+    truncate: (size) => broken(file.truncate(size)),
+    allocate: (position, length) => broken(file.allocate(position, length)),
+    hasHoles: () => broken(file.hasHoles()),
+    sync: () => broken(file.sync()),
+    close: () => broken(file.close()),
+  });
+  return {
+    open: (path, mode) => broken(storage.open(path, mode), { mode, finish: brokenFile }),
+    createDirectory: (path) => broken(storage.createDirectory(path)),
+    removeDirectory: (path) => broken(storage.removeDirectory(path)),
+    isDirectory: (path) => broken(storage.isDirectory(path)),
+    list: (path) => broken(storage.list(path)),
+    syncDirectory: (path) => broken(storage.syncDirectory(path)),
+    lock: (path, exclusive) => broken(storage.lock(path, exclusive)),
+    rename: (from, to) => broken(storage.rename(from, to)),
+    remove: (path) => broken(storage.remove(path)),
+  };
+}

@@ -1,0 +1,24 @@
+/** What an image held at some moment, and what may be found of it after a cut. */
+import { murmurHash3 } from "../../src/checksum.ts";
+
+/** The whole of an image. */
+export interface State {
+  /** How it came about, for reports. */
+  readonly label: string;
+  readonly bytes: Uint8Array;
+  readonly fingerprint: string;
+}
+
+export function stateOf(label: string, bytes: Uint8Array): State {
+  return { label, bytes, fingerprint: fingerprintOf(bytes) };
+}
+
+export function fingerprintOf(bytes: Uint8Array): string {
+  return `${bytes.length}:${murmurHash3(bytes)}`;
+}
+
+/** The image of a directory where nothing was saved. */
+export const EMPTY = stateOf("nothing saved", new Uint8Array(0));
+
+/** By directory: the states of which a cut must leave one, whole. */
+export type Expected = Map<string, State[]>;

@@ -1,0 +1,168 @@
+/**
+ * A program on a simulated disk, and what may be found of its saves at any
+ * moment: the language that workloads are written in.
+ */
+import { assertEquals, assertThrows } from "@std/assert";
+import { LoomError, type LoomErrorCode, SystemError } from "../../src/errors.ts";
+import type { LoomOptions } from "../../src/options.ts";
+import type { Loom } from "../../mod.ts";
+import { FailingStorage, openSyncOn } from "../support/failing_storage.ts";
+import { Random } from "../support/random.ts";
+import { SimulatedDisk } from "./disk.ts";
+import { type Explorer, fillPage, type Wrap } from "./explorer.ts";
+import { EMPTY, type Expected, type State, stateOf } from "./state.ts";
+
+/** The loom's directory, and where its backups go. */
+export const HOME = "/disk/loom";
+export const BACKUP = "/disk/backup";
+
+export class World {
+  readonly disk = new SimulatedDisk();
+  readonly random: Random;
+  readonly #pageSize: number;
+  readonly #storage: FailingStorage;
+  readonly #expected: Expected = new Map([[HOME, [EMPTY]]]);
+  #loom?: Loom;
+  #saved: State = EMPTY;
+  #saves = 0;
+  /** Pages up to the last one that was ever written. */
+  #extent = 0;
+  #low?: number;
+
+  constructor(
+    private readonly explorer: Explorer,
+    private readonly options: LoomOptions,
+    seed: number,
+    wrap: Wrap,
+  ) {
+    this.#pageSize = options.pageSize ?? 16384;
+    this.random = new Random(seed);
+    this.#storage = new FailingStorage(() => {}, wrap(this.disk));
+    explorer.watch(this.disk, () => this.#expected);
+  }
+
+  get loom(): Loom {
+    return this.#loom ??= openSyncOn(this.#storage, HOME, this.options);
+  }
+
+  /** Gives pages new content: all of it, or now and then only a few bytes. */
+  write(...pages: number[]): void {
+    const bytes = new Uint8Array(this.loom.buffer);
+    for (const page of pages) {
+      if (page < this.#saved.bytes.length / this.#pageSize && this.random.oneIn(3)) {
+        bytes[page * this.#pageSize + this.random.below(this.#pageSize)] ^= 0xff;
+      } else {
+        fillPage(bytes, page, this.#pageSize, this.random);
+      }
+      this.#extent = Math.max(this.#extent, page + 1);
+    }
+  }
+
+  /** Says that the heap ends after so many pages. */
+  cutTo(pages: number): void {
+    this.loom.setWatermarks(pages * this.#pageSize);
+    this.#low = pages;
+    this.#extent = pages;
+  }
+
+  /** Saves; the pages named are free. */
+  save(...free: number[]): void {
+    const next = this.#next(free);
+    this.#expect(HOME, [this.#saved, next]);
+    this.loom.saveSync({ isFree: (page) => free.includes(page) });
+    this.#settle(next);
+  }
+
+  /** Saves off the thread. */
+  async saveAsync(): Promise<void> {
+    const next = this.#next([]);
+    this.#expect(HOME, [this.#saved, next]);
+    await this.loom.save();
+    this.#settle(next);
+  }
+
+  /** Saves, and lets a call fail: the save is undone. */
+  failToSave(failing: string): void {
+    const next = this.#next([]);
+    this.#expect(HOME, [this.#saved, next]);
+    this.#failing(failing, "IO");
+    this.explorer.history.push({ state: next, undone: true });
+    this.#expect(HOME, [this.#saved]);
+  }
+
+  /** Saves, and lets a call fail that comes after the commit: the save survives. */
+  failToFinish(failing: string): void {
+    const next = this.#next([]);
+    this.#expect(HOME, [this.#saved, next]);
+    this.#failing(failing, "FAILED");
+    this.#settle(next);
+    this.close();
+  }
+
+  close(): void {
+    this.#loom?.closeSync();
+    this.#loom = undefined;
+    this.#low = undefined;
+    this.#extent = this.#saved.bytes.length / this.#pageSize;
+  }
+
+  async backup(overwrite: boolean): Promise<void> {
+    const old = this.#expected.get(BACKUP) ?? [EMPTY];
+    this.#expect(BACKUP, [...old, this.#saved]);
+    await this.loom.backup(BACKUP, { overwrite });
+    this.#expect(BACKUP, [this.#saved]);
+  }
+
+  /** Opens the backup as a loom of its own, and saves there. */
+  saveToBackup(): void {
+    const [old] = this.#expected.get(BACKUP)!;
+    const loom = openSyncOn(this.#storage, BACKUP, this.options);
+    const bytes = new Uint8Array(loom.buffer);
+    fillPage(bytes, 0, this.#pageSize, this.random);
+    const next = this.#remember("the backup's own save", bytes.slice(0, old.bytes.length));
+    this.#expect(BACKUP, [old, next]);
+    loom.saveSync();
+    this.#expect(BACKUP, [next]);
+    loom.closeSync();
+  }
+
+  #failing(failing: string, code: LoomErrorCode): void {
+    let failed = false;
+    this.#storage.tamper = ({ action, name }) => {
+      if (failed || `${action} ${name}` !== failing) return;
+      failed = true;
+      return new SystemError("EIO", action);
+    };
+    const error = assertThrows(() => this.loom.saveSync(), LoomError);
+    assertEquals(error.code, code, error.message);
+    this.#storage.tamper = () => {};
+  }
+
+  #expect(directory: string, states: State[]): void {
+    this.#expected.set(directory, states);
+  }
+
+  #settle(next: State): void {
+    this.#saved = next;
+    this.#expect(HOME, [next]);
+  }
+
+  /** What the image will be after this save. */
+  #next(free: number[]): State {
+    const before = this.#saved.bytes.length / this.#pageSize;
+    const total = this.#low ?? Math.max(before, this.#extent);
+    const bytes = new Uint8Array(this.loom.buffer).slice(0, total * this.#pageSize);
+    for (const page of free.filter((page) => page < total)) {
+      const [start, end] = [page * this.#pageSize, (page + 1) * this.#pageSize];
+      bytes.fill(0, start, end);
+      bytes.set(this.#saved.bytes.subarray(start, end), start);
+    }
+    return this.#remember(`save ${++this.#saves}`, bytes);
+  }
+
+  #remember(label: string, bytes: Uint8Array): State {
+    const state = stateOf(label, bytes);
+    this.explorer.history.push({ state, undone: false });
+    return state;
+  }
+}
