@@ -410,8 +410,10 @@ export class Loom implements Disposable, AsyncDisposable {
     }
     const { lostPage } = region;
     if (lostPage !== undefined) {
-      this.#failure ??= `page ${lostPage} of "${join(directory, FILES.image)}" could not be ` +
-        `read: the file was cut short or replaced, or its disk failed.`;
+      const image = join(directory, FILES.image);
+      const file = region.lostInScratch ? this.#settings.scratch : image;
+      this.#failure ??= `page ${lostPage} of "${file}" could not be read: the file was ` +
+        `cut short or replaced, or its disk failed.`;
     }
     if (!region.isInPlace()) {
       this.#failure ??= "the memory was moved or cut while the loom was open.";

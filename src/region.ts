@@ -31,6 +31,7 @@ const MOST_AHEAD = 13;
 
 const FLAG_EXHAUSTED = 1;
 const FLAG_IMAGE_LOST = 2;
+const FLAG_SCRATCH_LOST = 4;
 const NO_PAGE = 0xffffffff;
 
 /** How many pages a fault may open where faults come thick. */
@@ -167,9 +168,15 @@ export class Region {
     return (this.#words[FLAGS] & FLAG_EXHAUSTED) !== 0;
   }
 
-  /** The page that could not be read from the mapped image; undefined if all could. */
+  /** The page that could not be read from its file; undefined if all could. */
   get lostPage(): number | undefined {
-    return this.#words[FLAGS] & FLAG_IMAGE_LOST ? this.#words[LOST_PAGE] : undefined;
+    const lost = this.#words[FLAGS] & (FLAG_IMAGE_LOST | FLAG_SCRATCH_LOST);
+    return lost ? this.#words[LOST_PAGE] : undefined;
+  }
+
+  /** Whether that file is the scratch file, and not the image. */
+  get lostInScratch(): boolean {
+    return (this.#words[FLAGS] & FLAG_SCRATCH_LOST) !== 0;
   }
 
   get counters(): {

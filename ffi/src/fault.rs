@@ -1,18 +1,18 @@
 //! The fault handler. It runs on the signal stack of whichever thread wrote to a
 //! protected page, so it allocates nothing, locks nothing and calls only what is
-//! safe in a signal handler: mprotect, mmap, mincore, pwrite, lseek, sigaction.
+//! safe in a signal handler: system calls.
 //! It decides by address alone; every fault that isn't in an attached region
 //! goes to the handler that was there before.
 //!
 //! Seed: u3e_fault, _ce_flaw_mprotect, _ce_flaw_mmap.
 
 use crate::region::Region;
-use crate::state::{FLAG_IMAGE_LOST, NO_PAGE, Word};
+use crate::state::{FLAG_IMAGE_LOST, FLAG_SCRATCH_LOST, NO_PAGE, Word};
 use crate::{budget, errno, guard, mapping};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering};
-use libc::{c_int, c_void, sigaction, siginfo_t};
+use libc::{PROT_READ, PROT_WRITE, c_int, c_void, sigaction, siginfo_t};
 
 /// The actions that were there before ours. Written once, before ours is installed.
 struct Previous(UnsafeCell<[MaybeUninit<sigaction>; 2]>);
@@ -191,24 +191,41 @@ fn open_in_scratch(region: &Region, page: u32) -> bool {
     handled
 }
 
-/// A system page that its file no longer has. In the image that is a loss,
-/// recorded and survived: it becomes zeros and the loom refuses to save. In the
-/// scratch file it is a hole that found no space on disk: ordinary memory serves.
+/// A system page that its file can't map. A page that can be read all the same found
+/// no room on disk (a shared file wants some for each hole that is written, tmpfs even
+/// for one that is read), and ordinary memory serves. Anything else is a loss,
+/// recorded and survived: it becomes zeros, and the loom refuses to save.
 fn replace_lost_page(region: &Region, page: u32, address: usize) -> bool {
     let state = &region.state;
-    let of_scratch =
-        region.scratch >= 0 && (page >= state.load(Word::ImagePages) || state.is_dirty(page));
-    if of_scratch {
-        state.add(Word::ScratchFailures, 1);
-        return mapping::is_scratch_hole(region, address) && mapping::replace_system_page(address);
+    let in_image = page < state.load(Word::ImagePages);
+    let in_scratch =
+        region.scratch >= 0 && (!in_image || !region.moves_to_scratch || state.is_dirty(page));
+    let file = if in_scratch {
+        region.scratch
+    } else {
+        region.image
+    };
+    let protection = if in_image && !state.is_writable(page) {
+        PROT_READ
+    } else {
+        PROT_READ | PROT_WRITE
+    };
+    if mapping::replace_with_copy(region, file, address, protection) {
+        if in_scratch {
+            state.add(Word::ScratchFailures, 1);
+        }
+        return true;
     }
     if !mapping::replace_system_page(address) {
         return false;
     }
     state.mark_dirty(page);
     state.store(Word::LostPage, page);
-    state
-        .word(Word::Flags)
-        .fetch_or(FLAG_IMAGE_LOST, Ordering::AcqRel);
+    let flag = if in_scratch {
+        FLAG_SCRATCH_LOST
+    } else {
+        FLAG_IMAGE_LOST
+    };
+    state.word(Word::Flags).fetch_or(flag, Ordering::AcqRel);
     true
 }

@@ -96,23 +96,63 @@ pub fn move_to_scratch(region: &Region, page: u32) -> bool {
     )
 }
 
-/// Whether the system page at `address` is a hole of the scratch file. Where the
-/// file has data there, reading it failed, and zeros would be a silent loss.
-pub fn is_scratch_hole(region: &Region, address: usize) -> bool {
-    let system_page = crate::region::loom_system_page_size() as usize;
-    let offset = ((address & !(system_page - 1)) - region.base) as i64;
-    let data = crate::file::loom_seek(region.scratch, offset as u64, 0);
-    data == -i64::from(libc::ENXIO) || data >= offset + system_page as i64
+fn system_page_of(address: usize) -> (usize, usize) {
+    let length = crate::region::loom_system_page_size() as usize;
+    (address & !(length - 1), length)
+}
+
+/// Puts ordinary memory with the file's content in place of the system page at
+/// `address`: a page that can be read but, for want of room, not mapped. False where
+/// the file doesn't have all of it.
+#[cfg(target_os = "linux")]
+pub fn replace_with_copy(region: &Region, file: c_int, address: usize, protection: c_int) -> bool {
+    let (start, length) = system_page_of(address);
+    let offset = (start - region.base) as off_t;
+    let (writable, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    // SAFETY: the copy is a mapping of its own until it is moved, complete, over one
+    // system page of the region, which no Rust reference points to.
+    unsafe {
+        let copy = libc::mmap(core::ptr::null_mut(), length, writable, flags, -1, 0);
+        if copy == libc::MAP_FAILED {
+            return false;
+        }
+        let whole = libc::pread(file, copy, length, offset) == length as isize
+            && libc::mprotect(copy, length, protection) == 0
+            && libc::mremap(
+                copy,
+                length,
+                length,
+                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+                start as *mut c_void,
+            ) != libc::MAP_FAILED;
+        if !whole {
+            libc::munmap(copy, length);
+        }
+        whole
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn replace_with_copy(_: &Region, _: c_int, _: usize, _: c_int) -> bool {
+    false
 }
 
 /// Puts ordinary memory, all zeros, in place of the system page at `address`.
 pub fn replace_system_page(address: usize) -> bool {
-    let system_page = crate::region::loom_system_page_size() as usize;
-    let start = (address & !(system_page - 1)) as *mut c_void;
+    let (start, length) = system_page_of(address);
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     // SAFETY: callers pass an address in a region, all of whose system pages are
     // plain bytes that JavaScript owns; no Rust reference points there.
-    let result = unsafe { libc::mmap(start, system_page, PROT_READ | PROT_WRITE, flags, -1, 0) };
+    let result = unsafe {
+        libc::mmap(
+            start as *mut c_void,
+            length,
+            PROT_READ | PROT_WRITE,
+            flags,
+            -1,
+            0,
+        )
+    };
     result != libc::MAP_FAILED
 }
 
@@ -149,6 +189,7 @@ fn with_pages(slot: u32, first: u32, count: u32, act: impl FnOnce(&Region) -> bo
 /// is written there is never seen by the file. `access` is as for `loom_protect`.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32, access: u32) -> i32 {
+    crate::region::set_image(slot, file);
     with_pages(slot, first, count, |region| {
         map(
             region,

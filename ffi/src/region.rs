@@ -16,6 +16,7 @@ struct Slot {
     base: AtomicUsize,
     pages: AtomicU32,
     page_shift: AtomicU32,
+    image: AtomicI32,
     scratch: AtomicI32,
     moves_to_scratch: AtomicBool,
     state: AtomicPtr<AtomicU32>,
@@ -26,6 +27,7 @@ static SLOTS: [Slot; CAPACITY] = [const {
         base: AtomicUsize::new(FREE),
         pages: AtomicU32::new(0),
         page_shift: AtomicU32::new(0),
+        image: AtomicI32::new(-1),
         scratch: AtomicI32::new(-1),
         moves_to_scratch: AtomicBool::new(false),
         state: AtomicPtr::new(core::ptr::null_mut()),
@@ -41,6 +43,8 @@ pub struct Region {
     pub base: usize,
     pub pages: u32,
     pub page_shift: u32,
+    /// The descriptor of the file that clean pages are mapped from, or -1.
+    pub image: i32,
     /// The descriptor of the scratch file, or -1.
     pub scratch: i32,
     /// Whether a first write moves its page into the scratch file.
@@ -81,6 +85,7 @@ impl Region {
             base,
             pages,
             page_shift: slot.page_shift.load(Ordering::Relaxed),
+            image: slot.image.load(Ordering::Relaxed),
             scratch: slot.scratch.load(Ordering::Relaxed),
             moves_to_scratch: slot.moves_to_scratch.load(Ordering::Relaxed),
             state,
@@ -140,6 +145,7 @@ pub extern "C" fn loom_attach(
         slot.pages.store(pages, Ordering::Relaxed);
         slot.page_shift
             .store(page_size.trailing_zeros(), Ordering::Relaxed);
+        slot.image.store(-1, Ordering::Relaxed);
         slot.scratch.store(-1, Ordering::Relaxed);
         slot.moves_to_scratch.store(false, Ordering::Relaxed);
         slot.state.store(state, Ordering::Relaxed);
@@ -168,6 +174,13 @@ pub extern "C" fn loom_detach(slot: u32) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_is_at(slot: u32, base: *const u8) -> i32 {
     Region::at(slot).is_some_and(|region| region.base == base as usize) as i32
+}
+
+/// Notes which file a region's clean pages are mapped from.
+pub fn set_image(slot: u32, descriptor: i32) {
+    if let Some(slot) = SLOTS.get(slot as usize) {
+        slot.image.store(descriptor, Ordering::Release);
+    }
 }
 
 /// Gives a region its scratch file. `moves` is 1 where a first write moves its

@@ -12,6 +12,8 @@ pub const HEADER_WORDS: usize = 16;
 pub const FLAG_EXHAUSTED: u32 = 1;
 /// Set for good when a page of the mapped image could not be read from its file.
 pub const FLAG_IMAGE_LOST: u32 = 2;
+/// Set for good when a page could not be read from the scratch file.
+pub const FLAG_SCRATCH_LOST: u32 = 4;
 
 /// The guard page's number while there is none.
 pub const NO_PAGE: u32 = u32::MAX;
