@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
 import { contentsOf } from "./support/contents.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
-import { TRACKERS } from "./support/trackers.ts";
+import { TRACKERS, worksWithScratch } from "./support/trackers.ts";
 
 const PAGE = 16384;
 const PAGES = 64;
@@ -72,6 +72,7 @@ function turn(): Promise<void> {
 
 for (const tracker of TRACKERS) {
   for (const [mode, modeOptions] of Object.entries(MODES)) {
+    if (modeOptions("").scratch !== undefined && !worksWithScratch(tracker)) continue;
     /** Gives each test a loom with an image of 32 pages, each full of its number. */
     const test = (name: string, act: (twin: Twin, loom: Loom) => Promise<void>) =>
       Deno.test(`${tracker}, ${mode}: ${name}`, async () => {

@@ -168,8 +168,7 @@ for (const tracker of TRACKERS) {
     const { faults } = loom.stats();
     for (const page of [5, 6, 63]) bytes[page * PAGE + 17] = 99;
     assertEquals(loom.stats().faults, faults);
-    const report = loom.saveSync();
-    assertEquals([report.written, report.unchanged], [4, PAGES - 4]);
+    assertEquals(loom.saveSync().written, 4);
     assertEquals(Deno.readFileSync(`${directory}/image.bin`), bytes);
     bytes[8 * PAGE] = 99;
     assertEquals(saveAndList(loom).pages, [8]);

@@ -20,11 +20,14 @@ export class StoreTarget {
   readonly longs: BigUint64Array<ArrayBuffer>;
   readonly wasm: WasmStores;
 
-  constructor(memory: WebAssembly.Memory, readonly pageSize: number) {
-    this.bytes = new Uint8Array(memory.buffer as ArrayBuffer);
-    this.view = new DataView(this.bytes.buffer);
-    this.words = new Uint32Array(this.bytes.buffer);
-    this.longs = new BigUint64Array(this.bytes.buffer);
+  /** Stores go to the first `length` bytes: all, if it isn't given. */
+  constructor(memory: WebAssembly.Memory, readonly pageSize: number, length?: number) {
+    const buffer = memory.buffer as ArrayBuffer;
+    length ??= buffer.byteLength;
+    this.bytes = new Uint8Array(buffer, 0, length);
+    this.view = new DataView(buffer, 0, length);
+    this.words = new Uint32Array(buffer, 0, length / 4);
+    this.longs = new BigUint64Array(buffer, 0, length / 8);
     this.wasm = wasmStores(memory);
   }
 
