@@ -36,11 +36,13 @@ export function* survivors(
   const freedom = freedomOf(disk, changes.length);
   // Where little is undecided, this many picks miss hardly any of the outcomes.
   const sample = freedom === 0 ? 1 : Math.min(limit, 16 * 2 ** Math.min(freedom, 30));
+  const room = systematic.length * 2 <= limit;
   for (let count = 0; count < sample; count++) {
-    const mask = systematic[count >> 1];
-    // Where there is not enough room for all plain cases, each gets its chance.
-    const plain = mask !== undefined && (systematic.length * 2 <= limit || random.oneIn(3));
-    yield survive(disk, random, plain ? plainly(mask, count % 2 === 1) : byChance(random));
+    // Where there is no room for all plain cases, each gets its chance.
+    const mask = room ? systematic[count >> 1] : random.pick(systematic);
+    const plain = room ? mask !== undefined : random.oneIn(3);
+    const all = room ? count % 2 === 1 : random.oneIn(2);
+    yield survive(disk, random, plain ? plainly(mask, all) : byChance(random));
   }
 }
 
