@@ -59,7 +59,7 @@ const SYMBOLS = {
   loom_scan_written: {
     parameters: [
       "u32", // slot
-      "u32", // 1 where pages are protected with userfaultfd
+      "u32", // 0 copied, 1 written since they were armed, 2 opened ahead and copied
     ],
     result: "i32",
   },

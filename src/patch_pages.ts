@@ -51,6 +51,7 @@ export class PatchPages {
    */
   copyOut(): void {
     const { region } = this.target;
+    region.setOpensAhead(false);
     for (const { first, count } of region.tracker.protects ? this.plan.runs : []) {
       region.protectClean(first, count);
       this.#sealed++;
@@ -85,6 +86,7 @@ export class PatchPages {
       region.openDirty(first, count);
     }
     region.imagePages = this.plan.old;
+    region.setOpensAhead(true);
   }
 
   /** Hashes the pages and writes those that changed to memory.bin. */

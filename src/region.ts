@@ -99,7 +99,7 @@ export class Region {
       native.loom_detach(this.#slot);
       throw error;
     }
-    words[MOST_AHEAD] = this.#tracker.exact ? PAGES_AHEAD : 1;
+    this.setOpensAhead(true);
     attached.add(this);
   }
 
@@ -121,6 +121,14 @@ export class Region {
         { cause },
       );
     }
+  }
+
+  /**
+   * Whether a fault may open pages ahead, where it can be told later which of them
+   * were written. It can't for pages in flight: they have been copied already.
+   */
+  setOpensAhead(allowed: boolean): void {
+    this.#words[MOST_AHEAD] = allowed && this.#tracker.exact ? PAGES_AHEAD : 1;
   }
 
   /** The bytes of consecutive pages, as they are now. */

@@ -66,6 +66,7 @@ export function* settle(
     for (const { first, count } of plan.runs) region.protectClean(first, count);
   }
   region.recountMappings(remap);
+  region.setOpensAhead(true);
   region.untracked = false;
   if (watermarks && !copiedOut) discardFree(region, watermarks);
 }

@@ -46,7 +46,7 @@ class SignalTracker implements PageTracker {
   ) {}
 
   refresh(slot: number): number {
-    return this.exact ? this.native.loom_scan_written(slot, 0) : 0;
+    return this.exact ? this.native.loom_scan_written(slot, 2) : 0;
   }
 
   protect(slot: number, first: number, count: number): number {

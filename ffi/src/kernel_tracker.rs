@@ -10,10 +10,11 @@ use crate::pagemap::{self, COPIED, WRITTEN_SINCE};
 use crate::region::Region;
 use crate::state::Word;
 
-/// Marks every page of the image dirty that was written since it was last clean.
-/// `armed` is 1 where pages are protected with userfaultfd.
+/// Marks pages of the image dirty that were written since they were last clean.
+/// `kind` says which: 0 all that were copied, 1 all that were written since they were
+/// armed, 2 those that the fault handler opened ahead and that were copied.
 #[unsafe(no_mangle)]
-pub extern "C" fn loom_scan_written(slot: u32, armed: u32) -> i32 {
+pub extern "C" fn loom_scan_written(slot: u32, kind: u32) -> i32 {
     let Some(region) = Region::at(slot) else {
         return -libc::EINVAL;
     };
@@ -21,9 +22,11 @@ pub extern "C" fn loom_scan_written(slot: u32, armed: u32) -> i32 {
     if pages == 0 {
         return 0;
     }
-    let query = if armed != 0 { &WRITTEN_SINCE } else { &COPIED };
+    let query = if kind == 1 { &WRITTEN_SINCE } else { &COPIED };
     pagemap::scan(&region, 0, pages, query, |page| {
-        region.state.mark_dirty(page);
+        if kind != 2 || region.state.is_writable(page) {
+            region.state.mark_dirty(page);
+        }
     })
 }
 
