@@ -111,9 +111,9 @@ export class Explorer {
   /** Opens each directory; where it is lived in, with power cuts while that goes on. */
   #live(disk: SimulatedDisk, expected: Expected, depth: number, lived: boolean): string[] {
     const now = new Map(expected);
-    if (lived) disk.onStep = () => this.cut(disk, now, depth + 1);
     const found: string[] = [];
     for (const [path, states] of expected) {
+      if (lived) disk.onStep = () => this.cut(disk, now, depth + 1);
       const bytes = this.#read(disk, path);
       const outcome = typeof bytes === "string" ? bytes : fingerprintOf(bytes);
       found.push(outcome);
@@ -148,7 +148,7 @@ export class Explorer {
     this.losses.push({ fault, what, step: this.#step });
   }
 
-  /** The image as open leaves it, or the code and message of its refusal. */
+  /** The image as open leaves it, or the message of its refusal. */
   #read(disk: SimulatedDisk, directory: string): Uint8Array | string {
     const { size = 1 << 16, pageSize = 16384 } = this.options;
     const settings = { directory, pageSize, loomPages: size / pageSize, dryRun: false };
@@ -170,7 +170,7 @@ export class Explorer {
     depth: number,
   ): void {
     const memory = this.#memories[depth] ??= memoryFor(this.options);
-    const loom = openSyncOn(this.wrap(disk), path, { ...this.options, memory });
+    using loom = openSyncOn(this.wrap(disk), path, { ...this.options, memory });
     const bytes = new Uint8Array(loom.buffer);
     if (fingerprintOf(bytes.subarray(0, state.bytes.length)) !== state.fingerprint) {
       this.#lose(path, [state], "0: other bytes in memory than in the image");
