@@ -150,6 +150,19 @@ export const WORKLOADS: Record<string, Workload> = {
       }
     },
   },
+  "content that was there before": {
+    options: SMALL,
+    run(world) {
+      const { random } = world;
+      world.repeat(1, ...range(4));
+      world.save();
+      for (let count = 0; count < 6; count++) {
+        world.repeat(random.below(3), random.below(5), random.below(5));
+        world.repeat(random.below(3), random.below(5));
+        world.save();
+      }
+    },
+  },
   "saves off the thread": {
     options: SMALL,
     async run(world) {

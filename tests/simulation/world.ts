@@ -58,6 +58,15 @@ export class World {
     }
   }
 
+  /** Gives pages one of a few contents, which they or others may have had before. */
+  repeat(content: number, ...pages: number[]): void {
+    const bytes = new Uint8Array(this.loom.buffer);
+    for (const page of pages) {
+      fillPage(bytes, page, this.#pageSize, new Random(content));
+      this.#extent = Math.max(this.#extent, page + 1);
+    }
+  }
+
   /** Says that the heap ends after so many pages. */
   cutTo(pages: number): void {
     this.loom.setWatermarks(pages * this.#pageSize);
