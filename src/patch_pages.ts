@@ -71,6 +71,11 @@ export class PatchPages {
     for (const page of this.plan.free) this.#copied.set(page, region.bytes(page, 1).slice());
   }
 
+  /** Whether a page was copied out: one of zeros that is new in the image was not. */
+  isCopied(page: number): boolean {
+    return this.#copied.has(page);
+  }
+
   /** Whether a page of the save was not written since it was copied out. */
   isAsCopied(page: number): boolean {
     const { region } = this.target;

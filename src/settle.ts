@@ -93,7 +93,8 @@ function mapAsCopied({ region, image }: SaveTarget, plan: Plan, pages: PatchPage
   for (let page = old; page < total; page++) {
     if (!hasBit(touched, page - old) || pages.isAsCopied(page)) continue;
     const bytes = region.bytes(page, 1);
-    if (!isZero(bytes)) written.push({ page, bytes: bytes.slice() });
+    const changed = pages.isCopied(page) || !isZero(bytes);
+    if (changed) written.push({ page, bytes: bytes.slice() });
   }
   region.mapClean(image.file.descriptor, old, total - old);
   for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);

@@ -87,6 +87,9 @@ class CopiedPagesTracker implements PageTracker {
   close(): void {}
 }
 
+/** What the kernel says of pages that userfaultfd was never asked to watch. */
+const ENOENT = 2;
+
 /** Memory of its own is write-protected with userfaultfd; the page map tells too. */
 class ArmedPagesTracker implements PageTracker {
   readonly name = "userfaultfd";
@@ -109,7 +112,9 @@ class ArmedPagesTracker implements PageTracker {
   }
 
   open(slot: number, first: number, count: number): number {
-    return this.native.loom_arm(slot, this.descriptor, first, count, 0);
+    const result = this.native.loom_arm(slot, this.descriptor, first, count, 0);
+    // Pages that were never armed have nothing to let go of.
+    return result === -ENOENT ? 0 : result;
   }
 
   close(): void {

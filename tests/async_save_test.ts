@@ -138,6 +138,21 @@ for (const tracker of TRACKERS) {
       assertEquals((await loom.save()).written, 0);
     });
 
+    test(
+      "pages that are cleared while a save is under way stay cleared",
+      async (twin, loom) => {
+        for (const page of [3, 40, 42]) twin.fill(page, 1, 99);
+        const captured = twin.model.slice();
+        const saving = loom.save();
+        for (const page of [3, 40]) twin.fill(page, 1, 0);
+        await saving;
+        twin.assertImage(captured);
+        twin.assertMemory();
+        assertEquals((await loom.save()).written, 2);
+        twin.assertImage();
+      },
+    );
+
     test("the free space may be used again while a save is under way", async (twin, loom) => {
       loom.setWatermarks(32 * PAGE, 60 * PAGE);
       twin.write(5, 99);

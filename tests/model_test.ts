@@ -70,6 +70,32 @@ for (const tracker of TRACKERS) {
     }
   });
 
+  test("each save has what was there at its call", async (directory, seed) => {
+    const random = new Random(seed);
+    const model = new Model(seed);
+    for (let life = 0; life < LIVES; life++) {
+      await using loom = await Loom.open(directory, randomOptions(random, directory));
+      const moveLow = (low: number) => loom.setWatermarks(low * PAGE);
+      moveLow(model.low);
+      let saving = Promise.resolve();
+      for (let step = 0; step < STEPS_A_LIFE; step++) {
+        // Made while the step before is being saved.
+        runStep(loom.memory, seed, model.step + 1, model.low, moveLow);
+        await saving;
+        const { free } = model.advance();
+        const [number, expected] = [model.step, sha256(model.bytes)];
+        const isFree = (page: number) => free.has(page);
+        saving = loom.save({ isFree }).then(() => {
+          const image = Deno.readFileSync(`${directory}/image.bin`);
+          assertEquals(sha256(image), expected, `the image after step ${number}`);
+        });
+        // A page that was freed may be written again only when the save is over.
+        if (free.size > 0) await saving;
+      }
+      await saving;
+    }
+  });
+
   test(
     "killed at any moment, a program finds its last save, or the next",
     async (directory, seed) => {
