@@ -26,6 +26,7 @@ class Tally {
   states = 0;
   afterMoreCuts = 0;
   kills = 0;
+  saves = 0;
   distinct = 0;
   readonly losses: (Loss & { workload: string; seed: number })[] = [];
 
@@ -35,6 +36,7 @@ class Tally {
     this.states += counts.afterOneCut + counts.afterTwo + counts.afterThree;
     this.afterMoreCuts += counts.afterTwo + counts.afterThree;
     this.kills += counts.kills;
+    this.saves += counts.saves;
     this.distinct += distinct;
     for (const loss of losses) this.losses.push({ ...loss, workload: this.name, seed });
   }
@@ -79,18 +81,27 @@ for (let round = seed; known.size < states; round++) {
   }
 }
 
-print("workload", "states", "distinct", "2-3 cuts", "kills", "losses");
+print("workload", "states", "distinct", "2-3 cuts", "kills", "then saved", "losses");
 const sum = new Tally("all");
 for (const tally of tallies) {
-  const { name, states, distinct, afterMoreCuts, kills, losses } = tally;
-  print(name, states, distinct, afterMoreCuts, kills, losses.length);
+  const { name, states, distinct, afterMoreCuts, kills, saves, losses } = tally;
+  print(name, states, distinct, afterMoreCuts, kills, saves, losses.length);
   sum.states += states;
   sum.distinct += distinct;
   sum.afterMoreCuts += afterMoreCuts;
   sum.kills += kills;
+  sum.saves += saves;
   sum.losses.push(...losses);
 }
-print("all", sum.states, sum.distinct, sum.afterMoreCuts, sum.kills, sum.losses.length);
+print(
+  "all",
+  sum.states,
+  sum.distinct,
+  sum.afterMoreCuts,
+  sum.kills,
+  sum.saves,
+  sum.losses.length,
+);
 const seconds = Math.round((performance.now() - start) / 1000);
 console.log(`${seconds} s, from seed ${seed}`);
 const loss = worst(sum.losses) as typeof sum.losses[number] | undefined;
