@@ -85,7 +85,10 @@ export function* openDirectory(
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
     if (dryRun) return yield* look(lock, files, image, evidence, verdict);
-    image ??= yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
+    if (!image) {
+      image = yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
+      yield* perform(storage.syncParent(directory));
+    }
     const recovery = yield* recover(storage, directory, evidence, verdict, image);
     const { memory } = evidence;
     evidence = undefined;
@@ -93,6 +96,7 @@ export function* openDirectory(
     yield* checkImage(image, settings.loomPages);
     yield* files.remove();
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
+    yield* ifPresent(storage.remove(join(directory, FILES.newSettings)));
     yield* recordPageSize(storage, settings);
     // What was decided must stay decided: a power cut could bring back a patch that
     // was discarded here, or undone by the last process.

@@ -43,6 +43,15 @@ class DiskFile implements StorageFile {
     );
   }
 
+  isNamed(): Operation<boolean> {
+    const look = () => {
+      const named = fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
+      const own = fs.fstatSync(this.descriptor, { bigint: true });
+      return named?.ino === own.ino && named.dev === own.dev;
+    };
+    return this.operation("look at", look, () => defer(look));
+  }
+
   read(into: Uint8Array, position: number): Operation<number> {
     return this.operation(
       "read",
@@ -162,15 +171,27 @@ export class Disk implements Storage {
         if (systemCode(error) === "EEXIST") return false;
         throw error;
       }
-      const descriptor = fs.openSync(path, "r");
-      try {
-        checked(this.native.loom_sync_parent(descriptor), "fsync");
-      } finally {
-        fs.closeSync(descriptor);
-      }
+      this.#syncParent(path);
       return true;
     };
     return { action: "create", path, sync: create, async: () => defer(create) };
+  }
+
+  syncParent(path: string): Operation<void> {
+    const sync = () => this.#syncParent(path);
+    return { action: "sync the parent of", path, sync, async: () => defer(sync) };
+  }
+
+  #syncParent(path: string): void {
+    const descriptor = fs.openSync(path, "r");
+    try {
+      checked(this.native.loom_sync_parent(descriptor), "fsync");
+    } catch (error) {
+      // A directory may be used by those who may not read the one above it.
+      if (systemCode(error) !== "EACCES") throw error;
+    } finally {
+      fs.closeSync(descriptor);
+    }
   }
 
   removeDirectory(path: string): Operation<void> {

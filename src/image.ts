@@ -18,6 +18,7 @@ export class Image {
   #checksums = new Uint32Array(64);
   #known = new Uint8Array(64);
   #canReserve = true;
+  #reserved = false;
   /** Whether some page may have no space of its own on disk yet. */
   #sparse = true;
   #zeroChecksum?: number;
@@ -83,17 +84,22 @@ export class Image {
   }
 
   /**
-   * Sees that the file is as long as it was left.
+   * Sees that the file is still the one in the directory, and as long as it was left.
    *
    * @throws {LoomError} `FAILED` where somebody else changed it
    */
-  *expectLength(): Protocol<void> {
+  *expectUntouched(): Protocol<void> {
     const size = yield* perform(this.file.size());
-    if (size === this.pages * this.pageSize) return;
+    const length = this.pages * this.pageSize;
+    const changed = !(yield* perform(this.file.isNamed()))
+      ? "is not the file any more that was opened"
+      : size !== length
+      ? `is ${size} bytes long and was left with ${length}`
+      : undefined;
+    if (!changed) return;
     throw new LoomError(
       "FAILED",
-      `The image "${this.path}" is ${size} bytes long and was left with ` +
-        `${this.pages * this.pageSize}: something else changed it. Nothing was saved. ` +
+      `The image "${this.path}" ${changed}: something else changed it. Nothing was saved. ` +
         `Restore it from a backup.`,
       { path: this.path },
     );
@@ -116,6 +122,7 @@ export class Image {
       yield* perform(this.file.truncate(pages * this.pageSize));
     }
     this.#known.fill(0, pages);
+    this.#reserved = false;
     this.pages = pages;
   }
 
@@ -125,14 +132,17 @@ export class Image {
    */
   *reserve(first: number, count: number): Protocol<void> {
     if (!this.#canReserve || !this.#sparse && first + count <= this.pages) return;
+    this.#reserved = true;
     const from = this.#sparse ? first : Math.max(first, this.pages);
     this.#canReserve = yield* perform(
       this.file.allocate(from * this.pageSize, (first + count - from) * this.pageSize),
     );
   }
 
-  /** Gives back space reserved past the end. */
+  /** Gives back space reserved past the end, if any was. */
   *releaseReserve(): Protocol<void> {
+    if (!this.#reserved) return;
+    this.#reserved = false;
     yield* perform(this.file.truncate(this.pages * this.pageSize));
   }
 

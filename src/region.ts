@@ -59,9 +59,12 @@ export class Region {
   untracked = false;
   readonly #words: Uint32Array;
   readonly #slot: number;
-  #scratch = -1;
-
   readonly #tracker: PageTracker;
+  /** Whether the whole memory was covered when it was attached. */
+  readonly #coversAll: boolean;
+  /** The memory's length when it was last looked at. */
+  #length: number;
+  #scratch = -1;
 
   /**
    * Attaches a memory, as far as the settings say. All pages are dirty.
@@ -83,6 +86,8 @@ export class Region {
       if (other.memory !== memory) continue;
       throw new LoomError("BUSY", "This memory is that of another open loom. Close it first.");
     }
+    this.#length = memory.buffer.byteLength;
+    this.#coversAll = this.#length === size;
     const bitmap = wordsFor(this.pages);
     const words = new Uint32Array(new ArrayBuffer((HEADER_WORDS + 2 * bitmap) * 4));
     this.#words = words;
@@ -153,8 +158,21 @@ export class Region {
 
   /** Brings the dirty set up to date, where faults alone don't. */
   refresh(): void {
+    if (this.memory.buffer.byteLength !== this.#length) this.#noticeGrowth();
     const told = this.#tracker.name === "signal" && this.opened.every((word) => word === 0);
     if (!told) this.#checked(this.#tracker.refresh(this.#slot), "inspect");
+  }
+
+  /** V8 makes a whole memory writable when it grows: nothing was tracked since. */
+  #noticeGrowth(): void {
+    this.#length = this.memory.buffer.byteLength;
+    if (this.#tracker.name === "signal") fillBits(this.opened, 0, this.imagePages, true);
+    this.#protectGuard(0, this.pages);
+  }
+
+  /** Whether the memory has grown beyond what is saved of it. */
+  get outgrown(): boolean {
+    return this.#coversAll && this.memory.buffer.byteLength > this.size;
   }
 
   /** How many pages, from the first on, are those of the image. */

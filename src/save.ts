@@ -74,6 +74,7 @@ export function* save(
   progress: SaveProgress,
 ): Protocol<SaveReport> {
   const { region, image, files } = target;
+  expectCovered(region);
   const clock = new Clock();
   const plan = collect(target, settings.isFree);
   const patch = new PatchPages(target, plan);
@@ -84,7 +85,7 @@ export function* save(
       if (target.watermarks) discardFree(region, target.watermarks);
     }
     clock.lap("collect");
-    yield* image.expectLength();
+    yield* image.expectUntouched();
     yield* patch.write();
     clock.lap("write");
     yield* reserve(image, patch.pages);
@@ -178,6 +179,17 @@ function* reserve(image: Image, pages: number[]): Protocol<void> {
   for (const run of runsOf(pages)) yield* image.reserve(run.first, run.count);
 }
 
+/** Half of a program's memory is not its state. */
+function expectCovered(region: Region): void {
+  if (!region.outgrown) return;
+  throw new LoomError(
+    "TOO_BIG",
+    `The memory has grown to ${region.memory.buffer.byteLength} bytes, and the loom has ` +
+      `${region.size}. Nothing was saved. Make the memory as large as it will get ` +
+      `("initial") before the loom is opened.`,
+  );
+}
+
 /** A page of which some part could not be read from the image must not be saved. */
 function expectWhole(region: Region, image: Image): void {
   const page = region.lostPage;
@@ -195,7 +207,7 @@ function* undo(target: SaveTarget, plan: Plan, patch: PatchPages): Protocol<void
   try {
     patch.putBack();
     yield* target.files.abandon();
-    if (plan.candidates.length > 0) yield* target.image.releaseReserve();
+    yield* target.image.releaseReserve();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     target.fail(`a save failed and could not be undone: ${reason}`);

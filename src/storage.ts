@@ -15,6 +15,8 @@ export interface StorageFile {
   /** The system's descriptor, for mapping; -1 where there is none. */
   readonly descriptor: number;
   size(): Operation<number>;
+  /** Whether its path still leads to it. */
+  isNamed(): Operation<boolean>;
   read(into: Uint8Array, position: number): Operation<number>;
   write(from: Uint8Array, position: number): Operation<number>;
   truncate(size: number): Operation<void>;
@@ -37,6 +39,8 @@ export interface Storage {
   open(path: string, mode: OpenMode): Operation<StorageFile>;
   /** Makes a directory durably. False: it was there. */
   createDirectory(path: string): Operation<boolean>;
+  /** Makes a directory's own name durable, as far as its parent may be read. */
+  syncParent(path: string): Operation<void>;
   removeDirectory(path: string): Operation<void>;
   /** Whether a path is a directory; null where nothing is there. */
   isDirectory(path: string): Operation<boolean | null>;

@@ -324,20 +324,41 @@ for (const tracker of TRACKERS) {
     assertEquals(Deno.statSync(`${directory}/image.bin`).size, 2 * PAGE);
   });
 
-  Deno.test({
-    name: `${tracker}: what is written after a memory of one's own has grown is saved`,
-    // V8 makes the whole memory writable when it grows: writes go unnoticed then.
-    ignore: tracker === "signal",
-    fn() {
+  for (const how of ["saveSync", "save"] as const) {
+    Deno.test(`${tracker}: what is written after a memory has grown is saved: ${how}`, async () => {
       using directory = temporaryDirectory();
-      const memory = new WebAssembly.Memory({ initial: 4, maximum: 16 });
-      using loom = Loom.openSync(directory.path, { tracker, memory });
-      new Uint8Array(memory.buffer)[PAGE] = 1;
-      loom.saveSync();
+      const memory = new WebAssembly.Memory({ initial: 4, maximum: 32 });
+      const size = 2 * 65536;
+      await using loom = await Loom.open(directory.path, { tracker, memory, size });
+      new Uint8Array(memory.buffer).fill(1, 0, size);
+      await loom[how]();
       memory.grow(4);
       new Uint8Array(memory.buffer)[PAGE] = 2;
-      assertEquals(loom.saveSync().written, 1);
-    },
+      assertEquals(loom.stats().dirtyPages, 1);
+      const saving = loom[how]();
+      memory.grow(4);
+      new Uint8Array(memory.buffer)[3 * PAGE] = 3;
+      assertEquals((await saving).written, 1);
+      assertEquals((await loom[how]()).written, 1);
+      assertEquals(loom.check(), []);
+      const expected = new Uint8Array(size).fill(1);
+      expected[PAGE] = 2;
+      expected[3 * PAGE] = 3;
+      assertEquals(Deno.readFileSync(`${directory.path}/image.bin`), expected);
+    });
+  }
+
+  test("a memory that has outgrown its loom is not saved in part", (directory) => {
+    const memory = new WebAssembly.Memory({ initial: 4, maximum: 16 });
+    using loom = Loom.openSync(directory, { tracker, memory });
+    new Uint8Array(memory.buffer)[PAGE] = 1;
+    loom.saveSync();
+    const saved = Deno.readFileSync(`${directory}/image.bin`);
+    memory.grow(1);
+    new Uint8Array(memory.buffer)[PAGE] = 2;
+    const error = assertThrows(() => loom.saveSync()) as { code?: string };
+    assertEquals(error.code, "TOO_BIG");
+    assertEquals(Deno.readFileSync(`${directory}/image.bin`), saved);
   });
 
   test("a memory that is too small is refused before anything is touched", (directory) => {

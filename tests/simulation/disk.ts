@@ -94,6 +94,11 @@ export class SimulatedDisk implements Storage {
     });
   }
 
+  /** Directories are durable at once here. */
+  syncParent(path: string): Operation<void> {
+    return this.#operation("sync the parent of", path, () => {});
+  }
+
   removeDirectory(path: string): Operation<void> {
     return this.#operation("remove", path, () => {
       if (!this.directories.delete(path)) throw new SystemError("ENOENT", "rmdir");
@@ -203,6 +208,10 @@ class SimulatedFile implements StorageFile {
   /** There is always room on this disk. */
   allocate(): Operation<boolean> {
     return operation("reserve space for", this.path, () => true);
+  }
+
+  isNamed(): Operation<boolean> {
+    return operation("look at", this.path, () => true);
   }
 
   hasHoles(): Operation<boolean> {

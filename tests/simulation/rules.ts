@@ -174,6 +174,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     write: (from, position) => broken(file.write(from, position)),
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
+    isNamed: () => broken(file.isNamed()),
     hasHoles: () => broken(file.hasHoles()),
     sync: () => broken(file.sync()),
     close: () => broken(file.close()),
@@ -181,6 +182,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
   return {
     open: (path, mode) => broken(storage.open(path, mode), { mode, finish: brokenFile }),
     createDirectory: (path) => broken(storage.createDirectory(path)),
+    syncParent: (path) => broken(storage.syncParent(path)),
     removeDirectory: (path) => broken(storage.removeDirectory(path)),
     isDirectory: (path) => broken(storage.isDirectory(path)),
     list: (path) => broken(storage.list(path)),

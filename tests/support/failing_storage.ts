@@ -71,6 +71,10 @@ export class FailingStorage implements Storage {
     });
   }
 
+  syncParent(path: string): Operation<void> {
+    return this.watched(this.inner.syncParent(path));
+  }
+
   createDirectory(path: string): Operation<boolean> {
     return this.watched(this.inner.createDirectory(path));
   }
@@ -142,6 +146,10 @@ class WatchedFile implements StorageFile {
 
   allocate(position: number, length: number): Operation<boolean> {
     return this.storage.watched(this.inner.allocate(position, length));
+  }
+
+  isNamed(): Operation<boolean> {
+    return this.storage.watched(this.inner.isNamed());
   }
 
   hasHoles(): Operation<boolean> {
