@@ -98,7 +98,7 @@ export function* save(
     clock.lap("commit");
   } catch (error) {
     if (error instanceof LoomError && error.code === "FAILED") target.fail(error.message);
-    yield* undo(target, plan, patch);
+    yield* undo(target, patch);
     throw error;
   }
   try {
@@ -203,7 +203,7 @@ function expectWhole(region: Region, image: Image): void {
 }
 
 /** Undoes a save that was not committed: memory, dirty set and disk are as before. */
-function* undo(target: SaveTarget, plan: Plan, patch: PatchPages): Protocol<void> {
+function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
   try {
     patch.putBack();
     yield* target.files.abandon();

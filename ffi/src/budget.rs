@@ -22,19 +22,23 @@ pub fn measure() {
     }
 }
 
-/// How many pages the next fault opens: 1 while faults are few and mappings many.
+/// Faults of a life between two saves that open one page each, whatever happens.
+const PRECISE_FAULTS: u32 = 64;
+/// Dirty pages in an aligned run that make it likely that all will be written.
+const DENSE: u32 = 2;
+
+/// How many pages the fault in `page`, which is marked dirty already, opens: 1 while
+/// faults are few and mappings many.
 ///
-/// A program that faults a lot will write to the neighbours too, and a signal costs
-/// far more than the write itself: as in the Internet Computer's memory tracker,
-/// more pages are opened at a time then, if it can be told later which of them were
-/// really written (TypeScript sets `MostAhead` where it can).
-pub fn run_length(state: &State) -> u32 {
-    let ahead = match state.load(Word::RecentFaults) {
-        0..=64 => 1,
-        65..=512 => 4,
-        _ => 16,
-    };
-    let ahead = ahead.min(state.load(Word::MostAhead)).max(1);
+/// A signal costs far more than the write that raised it. As in the Internet
+/// Computer's memory tracker, pages are opened ahead where writes are dense, if it
+/// can be told later which of them were written (TypeScript sets `MostAhead` then).
+pub fn run_length(state: &State, page: u32) -> u32 {
+    let most = state.load(Word::MostAhead);
+    let dense = most > 1
+        && state.load(Word::RecentFaults) > PRECISE_FAULTS
+        && state.count_dirty(page - page % most, most) >= DENSE;
+    let ahead = if dense { most } else { 1 };
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()
         .map(|region| u64::from(region.state.load(Word::Mappings)))

@@ -125,7 +125,7 @@ pub fn open(region: &Region, page: u32) -> bool {
     }
     state.add(Word::Faults, 1);
     state.add(Word::RecentFaults, 1);
-    match budget::run_length(state) {
+    match budget::run_length(state, page) {
         1 => {
             budget::account(state, page, page + 1);
             mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
@@ -181,7 +181,7 @@ fn open_in_scratch(region: &Region, page: u32) -> bool {
     } else {
         state.add(Word::Faults, 1);
         budget::account(state, page, page + 1);
-        let moved = budget::run_length(state) == 1 && mapping::move_to_scratch(region, page);
+        let moved = budget::run_length(state, page) == 1 && mapping::move_to_scratch(region, page);
         if !moved {
             state.add(Word::ScratchFailures, 1);
         }

@@ -22,12 +22,25 @@ pub extern "C" fn loom_scan_written(slot: u32, kind: u32) -> i32 {
     if pages == 0 {
         return 0;
     }
-    let query = if kind == 1 { &WRITTEN_SINCE } else { &COPIED };
-    pagemap::scan(&region, 0, pages, query, |page| {
-        if kind != 2 || region.state.is_writable(page) {
-            region.state.mark_dirty(page);
+    let state = region.state;
+    let mark = |page| {
+        state.mark_dirty(page);
+    };
+    match kind {
+        0 => pagemap::scan(&region, 0, pages, &COPIED, mark),
+        1 => pagemap::scan(&region, 0, pages, &WRITTEN_SINCE, mark),
+        _ => {
+            let runs = state
+                .opened_runs()
+                .map(|(first, end)| (first, end.min(pages)));
+            let runs = runs.filter(|(first, end)| first < end);
+            pagemap::scan_runs(&region, runs, &COPIED, |page| {
+                if state.is_writable(page) {
+                    state.mark_dirty(page);
+                }
+            })
         }
-    })
+    }
 }
 
 /// Whether the kernel can tell written pages: 0, or -errno. Needs an attached region.

@@ -108,13 +108,22 @@ mod ioctl {
     }
 }
 
-/// Calls `mark` for every page that has a system page of the kind; 0, or -errno
-/// where this kernel can't tell.
+/// Calls `mark` for every page of a run that has a system page of the kind; 0, or
+/// -errno where this kernel can't tell.
+pub fn scan(region: &Region, first: u32, count: u32, query: &Query, mark: impl FnMut(u32)) -> i32 {
+    scan_runs(
+        region,
+        core::iter::once((first, first + count)),
+        query,
+        mark,
+    )
+}
+
+/// The same for several runs, each given by its first page and the one after its last.
 #[cfg(target_os = "linux")]
-pub fn scan(
+pub fn scan_runs(
     region: &Region,
-    first: u32,
-    count: u32,
+    mut pages: impl Iterator<Item = (u32, u32)>,
     query: &Query,
     mut mark: impl FnMut(u32),
 ) -> i32 {
@@ -124,35 +133,34 @@ pub fn scan(
         return -errno::last();
     }
     let mut runs = [ioctl::Run::default(); 64];
-    let mut start = region.address(first) as u64;
-    let end = start + region.offset(count) as u64;
-    let mut result = 0;
-    while start < end {
-        match ioctl::scan(file, start, end, query, &mut runs) {
-            Ok((found, reached)) if reached > start => {
-                for run in &runs[..found] {
-                    let from = (run.start - region.base as u64) >> region.page_shift;
-                    let to = (run.end - 1 - region.base as u64) >> region.page_shift;
-                    (from..=to).for_each(|page| mark(page as u32));
-                }
-                start = reached;
+    let result = pages.try_for_each(|(first, end)| {
+        let mut start = region.address(first) as u64;
+        let end = start + region.offset(end - first) as u64;
+        while start < end {
+            let (found, reached) = ioctl::scan(file, start, end, query, &mut runs)?;
+            for run in &runs[..found] {
+                let from = (run.start - region.base as u64) >> region.page_shift;
+                let to = (run.end - 1 - region.base as u64) >> region.page_shift;
+                (from..=to).for_each(|page| mark(page as u32));
             }
-            Ok(_) => {
-                result = -libc::EIO;
-                break;
+            if reached <= start {
+                return Err(-libc::EIO);
             }
-            Err(error) => {
-                result = error;
-                break;
-            }
+            start = reached;
         }
-    }
+        Ok(())
+    });
     inspect::close(file);
-    result
+    result.err().unwrap_or(0)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn scan(_: &Region, _: u32, _: u32, _: &Query, _: impl FnMut(u32)) -> i32 {
+pub fn scan_runs(
+    _: &Region,
+    _: impl Iterator<Item = (u32, u32)>,
+    _: &Query,
+    _: impl FnMut(u32),
+) -> i32 {
     -libc::ENOSYS
 }
 

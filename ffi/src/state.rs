@@ -36,7 +36,7 @@ pub enum Word {
     ScratchFailures = 11,
     /// Faults since the last save.
     RecentFaults = 12,
-    /// How many pages a fault may open where faults come thick: 1 or a power of two.
+    /// How many pages a fault may open where writes are dense: a power of two, 32 at most.
     MostAhead = 13,
 }
 
@@ -93,6 +93,31 @@ impl State {
     pub fn mark_opened(&self, page: u32) {
         let (word, mask) = self.bit(1, page);
         word.fetch_or(mask, Ordering::AcqRel);
+    }
+
+    /// How many pages of an aligned run, of 32 at most, are dirty.
+    pub fn count_dirty(&self, first: u32, count: u32) -> u32 {
+        let (word, lowest) = self.bit(0, first);
+        let mask = (u32::MAX >> (32 - count)) * lowest;
+        (word.load(Ordering::Acquire) & mask).count_ones()
+    }
+
+    /// Runs of pages, 32 at a time, some of which were opened ahead.
+    pub fn opened_runs(&self) -> impl Iterator<Item = (u32, u32)> {
+        let state = *self;
+        let words = self.bitmap_words() as u32;
+        let is_opened = move |index: u32| {
+            let (word, _) = state.bit(1, index * 32);
+            word.load(Ordering::Acquire) != 0
+        };
+        let mut next = 0;
+        core::iter::from_fn(move || {
+            let first = (next..words).find(|&index| is_opened(index))?;
+            next = (first..words)
+                .find(|&index| !is_opened(index))
+                .unwrap_or(words);
+            Some((first * 32, next * 32))
+        })
     }
 
     pub fn is_dirty(&self, page: u32) -> bool {

@@ -204,7 +204,7 @@ fn where_faults_come_thick_neighbours_are_opened_too() {
     for page in 2048..4096 {
         loom.write(page, 1);
     }
-    assert!(loom.word(Word::Faults) < 800, "{}", loom.word(Word::Faults));
+    assert!(loom.word(Word::Faults) < 500, "{}", loom.word(Word::Faults));
     let state = loom.region().state;
     assert!((2048..4096).all(|page| state.is_writable(page)));
 }
