@@ -79,9 +79,12 @@ class DiskFile implements StorageFile {
     );
   }
 
-  /** What is written in large pieces is on its way to disk before it is synced. */
+  /**
+   * What is written in large pieces is on its way to disk before it is synced; so is
+   * the beginning of a file, which for a small patch is all of it.
+   */
   private startWriteback(position: number, length: number): void {
-    if (length < LARGE_BYTES) return;
+    if (length < LARGE_BYTES && position > 0) return;
     this.native.loom_start_writeback(this.descriptor, BigInt(position), BigInt(length));
   }
 

@@ -231,7 +231,8 @@ export class Region {
 
   /** Runs of pages in `first..end` that were or may have been written. */
   *writableRuns(first: number, end: number): Generator<Run> {
-    const words = this.dirty.map((word, index) => word | this.opened[index]);
+    const alone = this.opened.every((word) => word === 0);
+    const words = alone ? this.dirty : this.dirty.map((word, at) => word | this.opened[at]);
     yield* runsOfBits(words, first, end);
   }
 
