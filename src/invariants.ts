@@ -45,7 +45,7 @@ export function checkInvariants(
 ): Violation[] {
   region.refresh();
   const violations: Violation[] = [];
-  const { guardPage, imagePages } = region;
+  const { guardPage, imagePages } = region.words;
   const { cleanAccess } = region.tracker;
   const access = accessByPage(region);
   for (let page = 0; page < region.pages; page++) {

@@ -400,7 +400,7 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#open();
     const { region } = this.#loaded;
     const { directory } = this.#settings;
-    if (region.exhausted) {
+    if (region.words.exhausted) {
       throw new LoomError(
         "EXHAUSTED",
         `Heap and stack of the loom of "${directory}" have met, and may have overwritten ` +
@@ -408,10 +408,10 @@ export class Loom implements Disposable, AsyncDisposable {
         { path: directory },
       );
     }
-    const { lostPage } = region;
+    const { lostPage } = region.words;
     if (lostPage !== undefined) {
       const image = join(directory, FILES.image);
-      const file = region.lostInScratch ? this.#settings.scratch : image;
+      const file = region.words.lostInScratch ? this.#settings.scratch : image;
       this.#failure ??= `page ${lostPage} of "${file}" could not be read: the file was ` +
         `cut short or replaced, or its disk failed.`;
     }

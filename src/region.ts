@@ -11,28 +11,8 @@ import { LoomError, type SystemError } from "./errors.ts";
 import type { Run } from "./layout.ts";
 import { checked, type Native } from "./native.ts";
 import type { Settings } from "./options.ts";
+import { SharedWords } from "./shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
-
-// The header of the shared words; ffi/src/state.rs has the same layout.
-const HEADER_WORDS = 16;
-const FLAGS = 0;
-const GUARD_PAGE = 1;
-const LOW_PAGE = 2;
-const HIGH_PAGE = 3;
-const IMAGE_PAGES = 4;
-const FAULTS = 5;
-const GUARD_HITS = 6;
-const OPENED_AHEAD = 7;
-const MAPPINGS = 8;
-const LOST_PAGE = 9;
-const SCRATCH_FAILURES = 11;
-const RECENT_FAULTS = 12;
-const MOST_AHEAD = 13;
-
-const FLAG_EXHAUSTED = 1;
-const FLAG_IMAGE_LOST = 2;
-const FLAG_SCRATCH_LOST = 4;
-const NO_PAGE = 0xffffffff;
 
 /** How many pages a fault may open where faults come thick. */
 const PAGES_AHEAD = 16;
@@ -51,13 +31,8 @@ export class Region {
   readonly size: number;
   readonly pageSize: number;
   readonly pages: number;
-  /** Pages that were written, or count as written, since the last save. */
-  readonly dirty: Uint32Array;
-  /** Pages that were opened together with another, and perhaps not written. */
-  readonly opened: Uint32Array;
-  /** Whether the program's writes go unnoticed until the next save. */
-  untracked = false;
-  readonly #words: Uint32Array;
+  /** What is shared with the fault handler: the dirty set among it. */
+  readonly words: SharedWords;
   readonly #slot: number;
   readonly #tracker: PageTracker;
   /** Whether the whole memory was covered when it was attached. */
@@ -88,15 +63,8 @@ export class Region {
     }
     this.#length = memory.buffer.byteLength;
     this.#coversAll = this.#length === size;
-    const bitmap = wordsFor(this.pages);
-    const words = new Uint32Array(new ArrayBuffer((HEADER_WORDS + 2 * bitmap) * 4));
-    this.#words = words;
-    this.dirty = words.subarray(HEADER_WORDS, HEADER_WORDS + bitmap);
-    this.opened = words.subarray(HEADER_WORDS + bitmap);
-    words[GUARD_PAGE] = NO_PAGE;
-    words[HIGH_PAGE] = this.pages;
-    fillBits(this.dirty, 0, this.pages, true);
-    const slot = native.loom_attach(this.#start(), words, this.pages, pageSize);
+    this.words = new SharedWords(this.pages);
+    const slot = native.loom_attach(this.#start(), this.words.all, this.pages, pageSize);
     this.#slot = this.#checked(slot, "sigaction");
     try {
       this.#tracker = chooseTracker(settings, native, this.#slot, mapped);
@@ -133,7 +101,7 @@ export class Region {
    * were written. It can't for pages in flight: they have been copied already.
    */
   setOpensAhead(allowed: boolean): void {
-    this.#words[MOST_AHEAD] = allowed && this.#tracker.exact ? PAGES_AHEAD : 1;
+    this.words.mostAhead = allowed && this.#tracker.exact ? PAGES_AHEAD : 1;
   }
 
   /** The bytes of consecutive pages, as they are now. */
@@ -159,14 +127,15 @@ export class Region {
   /** Brings the dirty set up to date, where faults alone don't. */
   refresh(): void {
     if (this.memory.buffer.byteLength !== this.#length) this.#noticeGrowth();
-    const told = this.#tracker.name === "signal" && this.opened.every((word) => word === 0);
+    const told = this.#tracker.name === "signal" &&
+      this.words.opened.every((word) => word === 0);
     if (!told) this.#checked(this.#tracker.refresh(this.#slot), "inspect");
   }
 
   /** V8 makes a whole memory writable when it grows: nothing was tracked since. */
   #noticeGrowth(): void {
     this.#length = this.memory.buffer.byteLength;
-    if (this.#tracker.name === "signal") fillBits(this.opened, 0, this.imagePages, true);
+    if (this.#tracker.name === "signal") fillBits(this.words.opened, 0, this.imagePages, true);
     this.#protectGuard(0, this.pages);
   }
 
@@ -177,62 +146,30 @@ export class Region {
 
   /** How many pages, from the first on, are those of the image. */
   get imagePages(): number {
-    return this.#words[IMAGE_PAGES];
+    return this.words.imagePages;
   }
 
   set imagePages(pages: number) {
-    this.#words[IMAGE_PAGES] = pages;
-  }
-
-  get guardPage(): number | undefined {
-    const page = this.#words[GUARD_PAGE];
-    return page === NO_PAGE ? undefined : page;
-  }
-
-  /** Whether the guard page was hit and had nowhere to go. */
-  get exhausted(): boolean {
-    return (this.#words[FLAGS] & FLAG_EXHAUSTED) !== 0;
-  }
-
-  /** The page that could not be read from its file; undefined if all could. */
-  get lostPage(): number | undefined {
-    const lost = this.#words[FLAGS] & (FLAG_IMAGE_LOST | FLAG_SCRATCH_LOST);
-    return lost ? this.#words[LOST_PAGE] : undefined;
-  }
-
-  /** Whether that file is the scratch file, and not the image. */
-  get lostInScratch(): boolean {
-    return (this.#words[FLAGS] & FLAG_SCRATCH_LOST) !== 0;
-  }
-
-  get counters(): {
-    faults: number;
-    guardHits: number;
-    openedAhead: number;
-    scratchFailures: number;
-  } {
-    return {
-      faults: this.#words[FAULTS],
-      guardHits: this.#words[GUARD_HITS],
-      openedAhead: this.#words[OPENED_AHEAD],
-      scratchFailures: this.#words[SCRATCH_FAILURES],
-    };
+    this.words.imagePages = pages;
   }
 
   /** Whether a page was written, or may have been where that can't be told. */
   isDirty(page: number): boolean {
-    return hasBit(this.dirty, page) || !this.#tracker.exact && hasBit(this.opened, page);
+    return hasBit(this.words.dirty, page) ||
+      !this.#tracker.exact && hasBit(this.words.opened, page);
   }
 
   /** Whether a page can be written without being noticed again. */
   isWritable(page: number): boolean {
-    return hasBit(this.dirty, page) || hasBit(this.opened, page);
+    return hasBit(this.words.dirty, page) || hasBit(this.words.opened, page);
   }
 
   /** Runs of pages in `first..end` that were or may have been written. */
   *writableRuns(first: number, end: number): Generator<Run> {
-    const alone = this.opened.every((word) => word === 0);
-    const words = alone ? this.dirty : this.dirty.map((word, at) => word | this.opened[at]);
+    const alone = this.words.opened.every((word) => word === 0);
+    const words = alone
+      ? this.words.dirty
+      : this.words.dirty.map((word, at) => word | this.words.opened[at]);
     yield* runsOfBits(words, first, end);
   }
 
@@ -242,10 +179,10 @@ export class Region {
    */
   countPages(): { dirty: number; opened: number } {
     const { imagePages, pages } = this;
-    const dirty = countBits(this.dirty, 0, imagePages) +
+    const dirty = countBits(this.words.dirty, 0, imagePages) +
       countBits(this.touched(imagePages), 0, pages - imagePages);
     const both = countBits(
-      this.opened.map((word, at) => word & ~this.dirty[at]),
+      this.words.opened.map((word, at) => word & ~this.words.dirty[at]),
       0,
       imagePages,
     );
@@ -285,20 +222,20 @@ export class Region {
     if (count === 0) return;
     this.#markClean(first, count);
     const result = this.#tracker.protect(this.#slot, first, count);
-    if (result < 0) fillBits(this.dirty, first, count, true);
+    if (result < 0) fillBits(this.words.dirty, first, count, true);
     this.#checked(result, "mprotect");
   }
 
   #markClean(first: number, count: number): void {
-    fillBits(this.dirty, first, count, false);
-    fillBits(this.opened, first, count, false);
+    fillBits(this.words.dirty, first, count, false);
+    fillBits(this.words.opened, first, count, false);
   }
 
   /** Makes pages writable and dirty where they lie. */
   openDirty(first: number, count: number): void {
     if (count === 0) return;
     this.#checked(this.#tracker.open(this.#slot, first, count), "mprotect");
-    fillBits(this.dirty, first, count, true);
+    fillBits(this.words.dirty, first, count, true);
     this.#protectGuard(first, count);
   }
 
@@ -310,7 +247,7 @@ export class Region {
       ? this.native.loom_map_anonymous(this.#slot, first, count)
       : this.native.loom_map_scratch(this.#slot, this.#scratch, first, count);
     this.#checked(result, "mmap");
-    fillBits(this.dirty, first, count, true);
+    fillBits(this.words.dirty, first, count, true);
     this.#protectGuard(first, count);
   }
 
@@ -333,17 +270,16 @@ export class Region {
   touch(first: number, count: number): void {
     const end = Math.min(first + count, this.imagePages);
     if (end <= first) return;
-    if (this.#tracker.name !== "signal") fillBits(this.dirty, first, end - first, true);
+    if (this.#tracker.name !== "signal") fillBits(this.words.dirty, first, end - first, true);
     else this.#checked(this.native.loom_touch(this.#slot, first, end - first), "mprotect");
   }
 
   /** Lets the program write to the whole image unnoticed. Seed: u3e_yolo. */
   untrack(): void {
-    this.untracked = true;
     const pages = this.imagePages;
     if (pages === 0 || this.#tracker.name !== "signal") return;
     this.#checked(this.#tracker.open(this.#slot, 0, pages), "mprotect");
-    fillBits(this.opened, 0, pages, true);
+    fillBits(this.words.opened, 0, pages, true);
     this.#protectGuard(0, pages);
   }
 
@@ -368,9 +304,9 @@ export class Region {
    * which takes time, once there may be many.
    */
   recountMappings(merged: boolean): void {
-    this.#words[RECENT_FAULTS] = 0;
-    if (merged) this.#words[MAPPINGS] = 0;
-    else if (this.#words[MAPPINGS] > 4096) this.#words[MAPPINGS] = this.countMappings();
+    this.words.forgetRecentFaults();
+    if (merged) this.words.mappings = 0;
+    else if (this.words.mappings > 4096) this.words.mappings = this.countMappings();
   }
 
   /**
@@ -378,25 +314,24 @@ export class Region {
    * if it is elsewhere; where no page is left, it is taken away. Seed: u3e_ward.
    */
   setFreeSpace(lowPage: number, highPage: number): void {
-    const words = this.#words;
-    words[LOW_PAGE] = lowPage;
-    words[HIGH_PAGE] = highPage;
-    const old = this.guardPage;
+    const { words } = this;
+    words.setFreeSpace(lowPage, highPage);
+    const old = words.guardPage;
     if (old !== undefined && old > lowPage && old < highPage) return;
     const room = highPage - lowPage;
-    words[GUARD_PAGE] = room > 1 ? lowPage + (room >>> 1) : NO_PAGE;
+    const guard = room > 1 ? lowPage + (room >>> 1) : undefined;
+    words.guardPage = guard;
     if (old !== undefined) {
       this.#checked(this.native.loom_protect(this.#slot, old, 1, ACCESS.write), "mprotect");
     }
-    const guard = this.guardPage;
     if (guard === undefined) return;
-    fillBits(this.dirty, guard, 1, true);
+    fillBits(words.dirty, guard, 1, true);
     this.#protectGuard(guard, 1);
   }
 
   /** Closes the guard page again where something was mapped or opened over it. */
   #protectGuard(first: number, count: number): void {
-    const guard = this.guardPage;
+    const guard = this.words.guardPage;
     if (guard === undefined || guard < first || guard >= first + count) return;
     this.#checked(this.native.loom_protect(this.#slot, guard, 1, ACCESS.none), "mprotect");
   }
@@ -429,7 +364,7 @@ export class Region {
    */
   detach(): void {
     if (!attached.delete(this)) return;
-    this.#words[GUARD_PAGE] = NO_PAGE;
+    this.words.guardPage = undefined;
     const inPlace = this.isInPlace();
     if (inPlace) this.native.loom_map_anonymous(this.#slot, 0, this.pages);
     this.native.loom_detach(this.#slot);

@@ -192,7 +192,7 @@ function expectCovered(region: Region): void {
 
 /** A page of which some part could not be read from the image must not be saved. */
 function expectWhole(region: Region, image: Image): void {
-  const page = region.lostPage;
+  const page = region.words.lostPage;
   if (page === undefined) return;
   throw new LoomError(
     "FAILED",

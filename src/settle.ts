@@ -29,11 +29,11 @@ export function releaseTail(
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = total; page < old; page++) {
     const inUse = page >= stack || copiedOut && region.isWritable(page);
-    if (!inUse || page === region.guardPage) continue;
+    if (!inUse || page === region.words.guardPage) continue;
     written.push({ page, bytes: region.bytes(page, 1).slice() });
   }
   region.mapFresh(total, old - total);
-  fillBits(region.opened, total, old - total, false);
+  fillBits(region.words.opened, total, old - total, false);
   region.imagePages = total;
   for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);
 }
@@ -67,7 +67,6 @@ export function* settle(
   }
   region.recountMappings(remap);
   region.setOpensAhead(true);
-  region.untracked = false;
   if (watermarks && !copiedOut) discardFree(region, watermarks);
 }
 

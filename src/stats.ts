@@ -30,7 +30,7 @@ export interface LoomStats {
 
 export function statsOf(region: Region): LoomStats {
   region.refresh();
-  const { faults, guardHits, scratchFailures } = region.counters;
+  const { faults, guardHits, scratchFailures } = region.words.counters;
   const { dirty, opened } = region.countPages();
   return {
     tracker: region.tracker.name,
@@ -38,7 +38,7 @@ export function statsOf(region: Region): LoomStats {
     faults,
     dirtyPages: region.tracker.exact ? dirty : dirty + opened,
     openedPages: opened,
-    guardPage: region.guardPage ?? null,
+    guardPage: region.words.guardPage ?? null,
     guardHits,
     imagePages: region.imagePages,
     loomPages: region.pages,

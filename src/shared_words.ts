@@ -1,0 +1,119 @@
+/**
+ * The words that a region shares with the fault handler: flags and counters, the
+ * bitmap of dirty pages, and that of pages opened ahead. ffi/src/state.rs has the
+ * same layout. Reads and writes them; does nothing about them.
+ */
+import { fillBits, wordsFor } from "./bitmap.ts";
+
+const HEADER_WORDS = 16;
+const FLAGS = 0;
+const GUARD_PAGE = 1;
+const LOW_PAGE = 2;
+const HIGH_PAGE = 3;
+const IMAGE_PAGES = 4;
+const FAULTS = 5;
+const GUARD_HITS = 6;
+const MAPPINGS = 8;
+const LOST_PAGE = 9;
+const SCRATCH_FAILURES = 11;
+const RECENT_FAULTS = 12;
+const MOST_AHEAD = 13;
+
+const FLAG_EXHAUSTED = 1;
+const FLAG_IMAGE_LOST = 2;
+const FLAG_SCRATCH_LOST = 4;
+const NO_PAGE = 0xffffffff;
+
+/** What the fault handler counted since the loom was opened. */
+export interface Counters {
+  faults: number;
+  guardHits: number;
+  scratchFailures: number;
+}
+
+export class SharedWords {
+  /** All of them, for the library. In memory that V8 doesn't move. */
+  readonly all: Uint32Array<ArrayBuffer>;
+  /** Pages that were written, or count as written, since the last save. */
+  readonly dirty: Uint32Array<ArrayBuffer>;
+  /** Pages that were opened together with another, and perhaps not written. */
+  readonly opened: Uint32Array<ArrayBuffer>;
+
+  /** All pages are dirty, and there is neither an image nor a guard page. */
+  constructor(pages: number) {
+    const bitmap = wordsFor(pages);
+    this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + 2 * bitmap) * 4));
+    this.dirty = this.all.subarray(HEADER_WORDS, HEADER_WORDS + bitmap);
+    this.opened = this.all.subarray(HEADER_WORDS + bitmap);
+    this.guardPage = undefined;
+    this.setFreeSpace(0, pages);
+    fillBits(this.dirty, 0, pages, true);
+  }
+
+  /** How many pages, from the first on, are those of the image. */
+  get imagePages(): number {
+    return this.all[IMAGE_PAGES];
+  }
+
+  set imagePages(pages: number) {
+    this.all[IMAGE_PAGES] = pages;
+  }
+
+  get guardPage(): number | undefined {
+    const page = this.all[GUARD_PAGE];
+    return page === NO_PAGE ? undefined : page;
+  }
+
+  set guardPage(page: number | undefined) {
+    this.all[GUARD_PAGE] = page ?? NO_PAGE;
+  }
+
+  /** Between which pages the handler looks for a place for the guard page. */
+  setFreeSpace(lowPage: number, highPage: number): void {
+    this.all[LOW_PAGE] = lowPage;
+    this.all[HIGH_PAGE] = highPage;
+  }
+
+  /** Whether the guard page was hit and had nowhere to go. */
+  get exhausted(): boolean {
+    return (this.all[FLAGS] & FLAG_EXHAUSTED) !== 0;
+  }
+
+  /** The page that could not be read from its file; undefined if all could. */
+  get lostPage(): number | undefined {
+    const lost = this.all[FLAGS] & (FLAG_IMAGE_LOST | FLAG_SCRATCH_LOST);
+    return lost ? this.all[LOST_PAGE] : undefined;
+  }
+
+  /** Whether that file is the scratch file, and not the image. */
+  get lostInScratch(): boolean {
+    return (this.all[FLAGS] & FLAG_SCRATCH_LOST) !== 0;
+  }
+
+  get counters(): Counters {
+    return {
+      faults: this.all[FAULTS],
+      guardHits: this.all[GUARD_HITS],
+      scratchFailures: this.all[SCRATCH_FAILURES],
+    };
+  }
+
+  /** How many pages a fault may open where writes are dense. */
+  set mostAhead(pages: number) {
+    this.all[MOST_AHEAD] = pages;
+  }
+
+  /** How many mappings faults have made, as far as the handler knows. */
+  get mappings(): number {
+    return this.all[MAPPINGS];
+  }
+
+  set mappings(count: number) {
+    this.all[MAPPINGS] = count;
+  }
+
+  /** Begins to count anew how thick faults come. */
+  forgetRecentFaults(): void {
+    this.all[RECENT_FAULTS] = 0;
+  }
+}
