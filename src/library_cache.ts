@@ -3,8 +3,14 @@
  * this module came over the network. The path carries the content's hash; a file
  * that is there already is used only if its bytes are the right ones.
  */
-import type { EmbeddedLibrary } from "./native.ts";
 import { LoomError } from "./errors.ts";
+
+/** How the embedded copy is kept (ffi/build.ts writes it). */
+export interface EmbeddedLibrary {
+  target: string;
+  sha256: string;
+  base64: string;
+}
 
 /** Whether something is permitted already; never prompts. */
 export function permitted(descriptor: Deno.PermissionDescriptor): boolean {

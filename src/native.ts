@@ -138,13 +138,6 @@ const SYMBOLS = {
 /** The library's functions. */
 export type Native = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
-/** How the embedded copy is kept (ffi/build.ts writes it). */
-export interface EmbeddedLibrary {
-  target: string;
-  sha256: string;
-  base64: string;
-}
-
 let loaded: Native | undefined;
 
 /**

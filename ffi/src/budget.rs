@@ -1,8 +1,8 @@
-//! How many pages a fault opens, which is a matter of speed and of mappings. The kernel allows a process vm.max_map_count mappings
-//! (65,530 by default), and every isolated page that is opened splits one into
-//! three. Faults therefore open larger and larger aligned runs as the budget is
-//! used up, long before mprotect would fail and before the rest of the process
-//! could be refused a mapping.
+//! How many pages a fault opens: a matter of speed, and of mappings. The kernel allows
+//! a process vm.max_map_count mappings (65,530 by default), and every isolated page
+//! that is opened splits one into three. Faults therefore open larger and larger
+//! aligned runs as the budget is used up, long before mprotect would fail and before
+//! the rest of the process could be refused a mapping.
 
 use crate::region::Region;
 use crate::state::{State, Word};
@@ -22,7 +22,7 @@ pub fn measure() {
     }
 }
 
-/// Faults of a life between two saves that open one page each, whatever happens.
+/// So many faults between two saves open one page each, whatever happens.
 const PRECISE_FAULTS: u32 = 64;
 /// Dirty pages in an aligned run that make it likely that all will be written.
 const DENSE: u32 = 2;

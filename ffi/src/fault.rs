@@ -157,7 +157,6 @@ fn open_more(region: &Region, page: u32, length: u32) -> bool {
             for other in first..end {
                 if other != page && !state.is_writable(other) {
                     state.mark_opened(other);
-                    state.add(Word::OpenedAhead, 1);
                 }
             }
             return true;

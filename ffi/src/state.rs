@@ -29,7 +29,6 @@ pub enum Word {
     ImagePages = 4,
     Faults = 5,
     GuardHits = 6,
-    OpenedAhead = 7,
     Mappings = 8,
     LostPage = 9,
     InFlight = 10,

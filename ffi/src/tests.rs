@@ -187,7 +187,7 @@ fn isolated_writes_stay_within_the_budget_of_mappings() {
     let mappings = loom_mappings(loom.slot, list.as_mut_ptr(), 1);
     let limit = crate::inspect::map_limit().unwrap();
     assert!((mappings as u32) < limit * 7 / 8, "{mappings} of {limit}");
-    assert!(loom.word(Word::OpenedAhead) > 0);
+    assert!(loom.region().state.opened_runs().count() > 0);
     let state = loom.region().state;
     assert!((0..400_000).step_by(2).all(|page| state.is_writable(page)));
 }
@@ -200,7 +200,7 @@ fn where_faults_come_thick_neighbours_are_opened_too() {
     for page in (0..4096).step_by(16).take(64) {
         loom.write(page, 1);
     }
-    assert_eq!(loom.word(Word::OpenedAhead), 0);
+    assert_eq!(loom.region().state.opened_runs().count(), 0);
     for page in 2048..4096 {
         loom.write(page, 1);
     }
