@@ -5,9 +5,11 @@
  *
  * Seed: u3e_backup, _ce_image_copy.
  */
-import { isZero } from "./checksum.ts";
+import { checksumPages, isZero, wordsOf } from "./checksum.ts";
+import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, recordedPageSize, recordPageSize } from "./directory.ts";
 import { LoomError } from "./errors.ts";
+import { savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
 import { applyPatch } from "./patch.ts";
@@ -71,28 +73,36 @@ export function* backup(
   const start = performance.now();
   const created = yield* prepare(storage, destination, options.overwrite ?? false);
   const temporary = join(destination, FILES.newImage);
+  const newChecksums = join(destination, FILES.newChecksums);
   let lock: Lock | undefined;
   let copy: Image | undefined;
   try {
     lock = yield* lockDirectory(storage, destination, true);
     if (!created) yield* settleOld(storage, destination, source.pageSize);
     yield* ifPresent(storage.remove(temporary));
+    yield* ifPresent(storage.remove(newChecksums));
     copy = yield* Image.create(storage, temporary, source.pageSize);
+    copy.checksums = yield* ChecksumFile.create(storage, newChecksums, source.pageSize);
     const bytes = source.image ? yield* copyPages(source.image, copy, options) : 0;
     const patch = yield* copyPatch(storage, source, copy);
     yield* copy.sync();
-    const whole = copy;
-    copy = undefined;
-    yield* whole.close();
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
+    // The checksums of the old image would accuse the new one.
+    yield* ifPresent(storage.remove(join(destination, FILES.checksums)));
     // An old patch that a power cut brings back must not meet the new image.
     yield* perform(storage.syncDirectory(destination));
     yield* perform(storage.rename(temporary, join(destination, FILES.image)));
     yield* perform(storage.syncDirectory(destination));
-    return { pages: whole.pages, bytes, patch, ms: performance.now() - start };
+    yield* copy.identify(yield* generationOf(source, patch));
+    yield* copy.checksums.sync();
+    yield* perform(storage.rename(newChecksums, join(destination, FILES.checksums)));
+    yield* perform(storage.syncDirectory(destination));
+    yield* quietly(copy.close());
+    return { pages: copy.pages, bytes, patch, ms: performance.now() - start };
   } catch (error) {
     if (copy) yield* quietly(copy.close());
     yield* quietly(perform(storage.remove(temporary)));
+    yield* quietly(perform(storage.remove(newChecksums)));
     if (created) yield* removeCreated(storage, destination);
     throw error;
   } finally {
@@ -102,7 +112,7 @@ export function* backup(
 
 /** Leaves nothing of a directory that was made for a backup that failed. */
 function* removeCreated(storage: Storage, directory: string): Protocol<void> {
-  for (const name of [FILES.image, FILES.settings, FILES.newSettings]) {
+  for (const name of [FILES.image, FILES.checksums, FILES.settings, FILES.newSettings]) {
     yield* quietly(perform(storage.remove(join(directory, name))));
   }
   yield* quietly(perform(storage.removeDirectory(directory)));
@@ -168,8 +178,10 @@ function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<nu
   const { pageSize } = from;
   const step = COPY_BYTES / pageSize;
   const buffer = new Uint8Array(COPY_BYTES);
+  const sums = new Uint32Array(step);
   const total = from.pages * pageSize;
   let written = 0;
+  if (from.checksums) yield* from.checksums.load();
   for (let page = 0; page < from.pages; page += step) {
     const bytes = buffer.subarray(0, Math.min(step, from.pages - page) * pageSize);
     const length = yield* from.read(page, bytes);
@@ -183,6 +195,12 @@ function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<nu
         },
       );
     }
+    const count = bytes.length / pageSize;
+    checksumPages(wordsOf(bytes), pageSize / 4, sums.subarray(0, count));
+    for (let index = 0; index < count; index++) {
+      expectSum(from, page + index, sums[index]);
+      to.checksums!.set(page + index, sums[index]);
+    }
     if (!isZero(bytes)) {
       yield* to.write(page, bytes);
       written += bytes.length;
@@ -191,6 +209,25 @@ function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<nu
   }
   yield* to.resize(from.pages);
   return written;
+}
+
+/** A page that rotted must not become the backup's truth. */
+function expectSum(image: Image, page: number, checksum: number): void {
+  const known = image.checksums?.at(page) ?? 0;
+  if (known === 0 || known === checksum) return;
+  throw new LoomError(
+    "CORRUPT_IMAGE",
+    `Page ${page} of the image "${image.path}" doesn't match its checksum: it is damaged. ` +
+      `No backup was made; older ones are as they were.`,
+    { path: image.path, page },
+  );
+}
+
+/** Which save a copy is at. */
+function* generationOf({ image }: BackupSource, patch: boolean): Protocol<number> {
+  if (!image) return 0;
+  if (patch) return (image.checksums?.identity?.generation ?? 0) + 1;
+  return (yield* savesOf(image, image.checksums?.identity)).generation;
 }
 
 /** A patch that is committed and not applied yet is part of what was saved. */

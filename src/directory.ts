@@ -5,7 +5,9 @@
  *
  * Seed: u3e_live, as far as it is about files.
  */
+import { ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
+import { adoptPages, expectPages, recognise, savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join, pagesFor } from "./layout.ts";
 import type { Control } from "./patch.ts";
@@ -36,6 +38,10 @@ export interface DirectorySettings {
   /** Pages that the loom has room for. */
   loomPages: number;
   dryRun: boolean;
+  /** Take the image as it is, and forget what it was. */
+  adopt?: boolean;
+  /** Check every page of the image. */
+  verify?: boolean;
 }
 
 /** A patch that a dry run sees without applying it. */
@@ -53,6 +59,8 @@ export interface OpenDirectory {
   pending?: PendingPatch;
   files: PatchFiles;
   lock?: Lock;
+  /** Whether the whole image had to be read to know it again. */
+  readAll?: boolean;
 }
 
 /**
@@ -81,33 +89,103 @@ export function* openDirectory(
       dryRun ? "read" : "update",
     );
     yield* checkPageSize(storage, settings, image);
+    if (settings.adopt && image) yield* forget(storage, directory, image, dryRun);
     evidence = yield* examine(storage, directory, settings.pageSize, image);
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
-    if (dryRun) return yield* look(lock, files, image, evidence, verdict);
+    const pending = verdict.action === "apply" ? evidence.control : undefined;
+    let readAll = false;
+    if (image) readAll = yield* recognise(image, pending);
+    else if (!settings.adopt) yield* expectNoImage(storage, settings);
+    if (dryRun) {
+      if (settings.verify && image?.checksums) {
+        yield* expectPages(image, image.pages, pending);
+      }
+      return { ...yield* look(lock, files, image, evidence, verdict), readAll };
+    }
     if (!image) {
       image = yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
       yield* perform(storage.syncParent(directory));
     }
+    yield* ensureChecksums(storage, directory, image);
     const recovery = yield* recover(storage, directory, evidence, verdict, image);
     const { memory } = evidence;
     evidence = undefined;
     if (memory) yield* perform(memory.close());
     yield* checkImage(image, settings.loomPages);
+    if (settings.adopt) yield* adoptPages(image);
+    if (settings.verify) yield* expectPages(image, image.pages);
     yield* files.remove();
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
+    yield* ifPresent(storage.remove(join(directory, FILES.newChecksums)));
     yield* ifPresent(storage.remove(join(directory, FILES.newSettings)));
     yield* recordPageSize(storage, settings);
     // What was decided must stay decided: a power cut could bring back a patch that
     // was discarded here, or undone by the last process.
     yield* perform(storage.syncDirectory(directory));
-    return { image, recovery, files, lock };
+    yield* identifyAgain(image);
+    return { image, recovery, files, lock, readAll };
   } catch (error) {
     if (image) yield* quietly(image.close());
     if (evidence?.memory) yield* quietly(perform(evidence.memory.close()));
     lock.release();
     throw error;
   }
+}
+
+/** Where there is no image there must never have been one. */
+function* expectNoImage(
+  storage: Storage,
+  { directory, pageSize }: DirectorySettings,
+): Protocol<void> {
+  const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "read");
+  if (!checksums) return;
+  yield* checksums.close();
+  const { pages, saving } = checksums.identity ?? { pages: 0 };
+  if (pages === 0 && !saving) return;
+  const path = join(directory, FILES.image);
+  throw new LoomError(
+    "CORRUPT_IMAGE",
+    `The image "${path}" is gone: it had ${pages} pages. Nothing was changed. ` +
+      `Put it back, or restore it from a backup.`,
+    { path },
+  );
+}
+
+/** Makes nothing of what the checksums say of the image. */
+function* forget(
+  storage: Storage,
+  directory: string,
+  image: Image,
+  dryRun: boolean,
+): Protocol<void> {
+  if (!image.checksums) return;
+  yield* image.checksums.close();
+  image.checksums = undefined;
+  if (!dryRun) yield* perform(storage.remove(join(directory, FILES.checksums)));
+}
+
+/** Gives the image a file for its checksums, where it has none that can be used. */
+function* ensureChecksums(
+  storage: Storage,
+  directory: string,
+  image: Image,
+): Protocol<void> {
+  if (image.checksums) return;
+  const path = join(directory, FILES.checksums);
+  yield* ifPresent(storage.remove(path));
+  image.checksums = yield* ChecksumFile.create(storage, path, image.pageSize);
+}
+
+/** Says what the image is now, where that isn't said already. */
+function* identifyAgain(image: Image): Protocol<void> {
+  const identity = image.checksums!.identity;
+  const { inode, changed } = yield* perform(image.file.state());
+  const same = identity && !identity.saving && identity.pages === image.pages &&
+    identity.inode === inode && identity.changed === changed;
+  if (same) return;
+  const { generation, applied } = yield* savesOf(image, identity);
+  yield* image.identify(generation, applied);
 }
 
 /** What a dry run makes of a directory: everything is read, nothing is done. */

@@ -6,8 +6,8 @@
 import fs from "node:fs";
 import { checked, type Native } from "./native.ts";
 import { systemCode, SystemError } from "./errors.ts";
-import type { Operation } from "./protocol.ts";
-import type { Lock, OpenMode, Storage, StorageFile } from "./storage.ts";
+import { type Operation, together } from "./protocol.ts";
+import type { FileState, Lock, OpenMode, Storage, StorageFile } from "./storage.ts";
 
 /** Turns a call that takes a callback into a promise. */
 function off<T>(call: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
@@ -43,11 +43,13 @@ class DiskFile implements StorageFile {
     );
   }
 
-  isNamed(): Operation<boolean> {
+  state(): Operation<FileState> {
     const look = () => {
-      const named = fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
-      const own = fs.fstatSync(this.descriptor, { bigint: true });
-      return named?.ino === own.ino && named.dev === own.dev;
+      const words = new BigUint64Array(4);
+      const path = new TextEncoder().encode(this.path + "\0");
+      checked(this.native.loom_file_state(this.descriptor, path, words), "fstat");
+      const [size, inode, changed, named] = words;
+      return { size: Number(size), inode, changed, isNamed: named === 1n };
     };
     return this.operation("look at", look, () => defer(look));
   }
@@ -233,6 +235,24 @@ export class Disk implements Storage {
         }
       },
     };
+  }
+
+  syncTogether(files: StorageFile[], directory?: string): Operation<void> {
+    const operations = files.map((file) => file.sync());
+    if (directory !== undefined) operations.push(this.syncDirectory(directory));
+    const sync = () => {
+      const descriptors = files.map(({ descriptor }) => descriptor);
+      const last = directory === undefined ? undefined : fs.openSync(directory, "r");
+      if (last !== undefined) descriptors.push(last);
+      try {
+        const list = Int32Array.from(descriptors);
+        const whole = last === undefined ? 0 : 1;
+        checked(this.native.loom_sync_together(list, list.length, whole), "fdatasync");
+      } finally {
+        if (last !== undefined) fs.closeSync(last);
+      }
+    };
+    return { ...together(operations), sync };
   }
 
   lock(path: string, exclusive: boolean): Operation<Lock | null> {

@@ -1,11 +1,12 @@
 /**
- * image.bin: page 0, page 1, … and nothing else. Reads, writes, resizes and
- * syncs it, reserves its space, and remembers the checksums of the pages that
- * went through here. Knows nothing of memory or patches.
+ * image.bin: page 0, page 1, … and nothing else, with the checksums of its pages.
+ * Reads, writes, resizes and syncs it, and reserves its space. Knows nothing of
+ * memory or patches.
  *
  * Seed: _ce_image_open, _ce_image_stat, _ce_image_sync, _ce_image_resize.
  */
 import { checksumPages, equalPages, isZero, wordsOf } from "./checksum.ts";
+import { type Announcement, ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -15,8 +16,6 @@ import { ifPresent, readFully, type Storage, type StorageFile, writeFully } from
 export const READ_PAGES = 64;
 
 export class Image {
-  #checksums = new Uint32Array(64);
-  #known = new Uint8Array(64);
   #canReserve = true;
   #reserved = false;
   /** Whether some page may have no space of its own on disk yet. */
@@ -24,9 +23,12 @@ export class Image {
   #zeroChecksum?: number;
 
   private constructor(
+    private readonly storage: Storage,
     readonly file: StorageFile,
     readonly pageSize: number,
     public pages: number,
+    /** Undefined where the directory has none yet. */
+    public checksums?: ChecksumFile,
   ) {}
 
   get path(): string {
@@ -46,7 +48,9 @@ export class Image {
     try {
       const size = yield* perform(file.size());
       // A page cut short does not count: beyond the end of the file nothing is mapped.
-      return new Image(file, pageSize, Math.floor(size / pageSize));
+      const pages = Math.floor(size / pageSize);
+      const checksums = yield* ChecksumFile.open(storage, directory, pageSize, mode);
+      return new Image(storage, file, pageSize, pages, checksums);
     } catch (error) {
       yield* perform(file.close());
       throw error;
@@ -60,7 +64,7 @@ export class Image {
     pageSize: number,
   ): Protocol<Image> {
     const file = yield* perform(storage.open(path, "create"));
-    return new Image(file, pageSize, 0);
+    return new Image(storage, file, pageSize, 0);
   }
 
   /**
@@ -89,9 +93,9 @@ export class Image {
    * @throws {LoomError} `FAILED` where somebody else changed it
    */
   *expectUntouched(): Protocol<void> {
-    const size = yield* perform(this.file.size());
+    const { size, isNamed } = yield* perform(this.file.state());
     const length = this.pages * this.pageSize;
-    const changed = !(yield* perform(this.file.isNamed()))
+    const changed = !isNamed
       ? "is not the file any more that was opened"
       : size !== length
       ? `is ${size} bytes long and was left with ${length}`
@@ -121,7 +125,6 @@ export class Image {
     if (size !== pages * this.pageSize) {
       yield* perform(this.file.truncate(pages * this.pageSize));
     }
-    this.#known.fill(0, pages);
     this.#reserved = false;
     this.pages = pages;
   }
@@ -151,12 +154,45 @@ export class Image {
     this.#sparse = true;
   }
 
+  /** Makes pages and checksums durable. */
   *sync(): Protocol<void> {
-    yield* perform(this.file.sync());
+    const files = [this.file];
+    if (this.checksums) {
+      yield* this.checksums.flush();
+      files.push(this.checksums.file);
+    }
+    yield* perform(this.storage.syncTogether(files));
+  }
+
+  /** Says durably, with other files that need it, that a save is about to be committed. */
+  *announce(saving: Announcement, files: StorageFile[]): Protocol<void> {
+    const checksums = this.checksums!;
+    yield* checksums.identify({ ...checksums.identity!, saving });
+    yield* perform(this.storage.syncTogether([...files, checksums.file]));
+  }
+
+  /**
+   * Says what the image is now. Need not be durable: what was announced tells as
+   * much, if more slowly.
+   */
+  *identify(generation: number, applied?: number): Protocol<void> {
+    const { inode, changed } = yield* perform(this.file.state());
+    const { pages } = this;
+    yield* this.checksums!.identify({ pages, generation, inode, changed, applied });
+  }
+
+  /** Says that a save which was announced won't come. */
+  *withdraw(): Protocol<void> {
+    const { identity } = this.checksums!;
+    if (identity!.saving) yield* this.identify(identity!.generation, identity!.applied);
   }
 
   *close(): Protocol<void> {
-    yield* perform(this.file.close());
+    try {
+      if (this.checksums) yield* this.checksums.close();
+    } finally {
+      yield* perform(this.file.close());
+    }
   }
 
   /** The checksum of a page of zeros. */
@@ -169,24 +205,24 @@ export class Image {
     return this.#zeroChecksum;
   }
 
-  /** Remembers what a page on disk hashes to. */
-  remember(page: number, checksum: number): void {
-    if (page >= this.#known.length) {
-      const length = Math.max(page + 1, this.#known.length * 2);
-      const checksums = new Uint32Array(length);
-      checksums.set(this.#checksums);
-      const known = new Uint8Array(length);
-      known.set(this.#known);
-      this.#checksums = checksums;
-      this.#known = known;
+  /**
+   * Notes what pages hash to that get new content, and that those which the image
+   * gains otherwise are zeros.
+   */
+  *note(pages: ArrayLike<number>, checksums: ArrayLike<number>, total: number): Protocol<void> {
+    if (!this.checksums) return;
+    yield* this.checksums.load();
+    const old = this.checksums.identity?.pages ?? this.pages;
+    for (let page = old; page < total; page++) this.checksums.set(page, this.zeroChecksum);
+    for (let index = 0; index < pages.length; index++) {
+      this.checksums.set(pages[index], checksums[index]);
     }
-    this.#checksums[page] = checksum;
-    this.#known[page] = 1;
   }
 
   /**
    * Whether the image already has this content for a page. `checksum` is the
-   * content's; where the page's own is known and differs, nothing is read.
+   * content's; where the page's own is known and differs, nothing is read. The
+   * checksums were loaded before.
    */
   *holds(
     page: number,
@@ -195,7 +231,8 @@ export class Image {
     scratch: Uint8Array,
   ): Protocol<boolean> {
     if (page >= this.pages) return checksum === this.zeroChecksum && isZero(content);
-    if (this.#known[page] && this.#checksums[page] !== checksum) return false;
+    const known = this.checksums?.at(page) ?? 0;
+    if (known !== 0 && known !== checksum) return false;
     const length = yield* this.read(page, scratch);
     return length === this.pageSize && equalPages(content, scratch);
   }

@@ -7,6 +7,7 @@
  */
 import { equalPages } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
+import { checkPages } from "./identity.ts";
 import type { Image } from "./image.ts";
 import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
@@ -22,12 +23,18 @@ export interface Violation {
   found: string;
 }
 
-/** How clean pages in memory compare with the image on disk. */
+/** How the image on disk compares with its checksums, and with memory. */
 export interface VerifyReport {
-  /** Clean pages that were compared. */
+  /** Clean pages in memory that were compared with the image. */
   compared: number;
   /** Those that differ. */
   different: number[];
+  /** Pages of the image that were compared with their checksums. */
+  checked: number;
+  /** Those that don't match. */
+  corrupt: number[];
+  /** Pages of the image that have no checksum: written by another program. */
+  unknown: number;
 }
 
 const ACCESS_NAMES = ["inaccessible", "read-only", "writable"];
@@ -101,10 +108,11 @@ function accessByPage(region: Region): Uint8Array {
   return access;
 }
 
-/** Compares every clean page in memory with the image on disk. */
+/** Compares the image on disk with its checksums, and every clean page in memory with it. */
 export function* verifyPages(region: Region, image: Image | undefined): Protocol<VerifyReport> {
   region.refresh();
-  const report: VerifyReport = { compared: 0, different: [] };
+  const check = image ? yield* checkPages(image) : { checked: 0, corrupt: [], unknown: 0 };
+  const report: VerifyReport = { compared: 0, different: [], ...check };
   const buffer = new Uint8Array(region.pageSize);
   for (let page = 0; page < region.imagePages; page++) {
     if (region.isWritable(page)) continue;
@@ -133,9 +141,12 @@ export function* assertInvariants(
     const what = page === undefined ? "the loom has" : `page ${page} is`;
     throw broken(when, `${what} ${found} and not ${expected}`, page, image);
   }
-  const { different: [page] } = yield* verifyPages(region, image);
+  const { different: [page], corrupt: [rotten] } = yield* verifyPages(region, image);
   if (page !== undefined) {
     throw broken(when, `page ${page} is clean and not what the image says`, page, image);
+  }
+  if (rotten !== undefined) {
+    throw broken(when, `page ${rotten} of the image isn't what was saved`, rotten, image);
   }
 }
 

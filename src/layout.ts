@@ -22,6 +22,9 @@ export const FILES = {
   image: "image.bin",
   memory: "memory.bin",
   control: "control.bin",
+  /** What the pages of the image hash to, and which save it is at. */
+  checksums: "checksums.bin",
+  newChecksums: "checksums.bin.new",
   /** Where the patch files rest between saves, to be written in place again. */
   spareMemory: "memory.spare",
   spareControl: "control.spare",

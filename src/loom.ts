@@ -295,8 +295,10 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Compares every clean page in memory with the image on disk.
+   * Reads the image on disk and compares it with its checksums, and with every clean
+   * page in memory. Takes as long as reading it.
    *
+   * @returns `corrupt` and `different` are empty when all is well
    * @throws {LoomError} `BUSY` while something runs off the thread
    */
   verify(): VerifyReport {
@@ -448,12 +450,14 @@ function checkedSave(options: SaveOptions): SaveOptions {
 
 /** Opens a loom on any storage: the protocol behind both ways to open. */
 export function* open(settings: Settings, library: Native, storage: Storage): Protocol<Loom> {
-  const { directory, pageSize, dryRun, size } = settings;
+  const { directory, pageSize, dryRun, adopt, verify, size } = settings;
   const opened = yield* openDirectory(storage, {
     directory,
     pageSize,
     loomPages: size / pageSize,
     dryRun,
+    adopt,
+    verify,
   });
   try {
     const loaded = yield* loadRegion(settings, library, storage, opened);

@@ -132,6 +132,22 @@ const SYMBOLS = {
     ],
     result: "i64",
   },
+  loom_file_state: {
+    parameters: [
+      "i32", // descriptor
+      "buffer", // path, ending in zero
+      "buffer", // four 64-bit words: size, inode, time of last change in ns, 1 if so named
+    ],
+    result: "i32",
+  },
+  loom_sync_together: {
+    parameters: [
+      "buffer", // descriptors
+      "u32", // how many
+      "u32", // 1 if the last is a directory
+    ],
+    result: "i32",
+  },
   loom_sync_parent: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 

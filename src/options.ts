@@ -59,6 +59,20 @@ export interface LoomOptions {
    */
   scratch?: string;
   /**
+   * Reads every page of the image at open and compares it with its checksum: bit
+   * rot shows before the program uses it. Takes as long as reading the image.
+   *
+   * @default {false}
+   */
+  verify?: boolean;
+  /**
+   * Takes image.bin as it is, though it isn't what Loom left there: because another
+   * program, such as Vere, went on with it. Reads all of it.
+   *
+   * @default {false}
+   */
+  adopt?: boolean;
+  /**
    * Opens without changing one byte on disk: a pending patch is seen, saves do
    * nothing.
    *
@@ -84,6 +98,8 @@ export interface Settings {
   tracker: Tracker;
   load: "map" | "copy";
   scratch?: string;
+  verify: boolean;
+  adopt: boolean;
   dryRun: boolean;
   validate: boolean;
 }
@@ -149,7 +165,7 @@ export function settingsOf(
   }
   oneOf("tracker", options.tracker, ["auto", "signal", "userfaultfd"]);
   oneOf("load", options.load, ["map", "copy"]);
-  for (const name of ["shared", "dryRun", "validate"] as const) {
+  for (const name of ["shared", "verify", "adopt", "dryRun", "validate"] as const) {
     oneOf(name, options[name], [true, false]);
   }
   if (scratch !== undefined) {
@@ -167,6 +183,8 @@ export function settingsOf(
     tracker: options.tracker ?? "auto",
     load: options.load ?? "map",
     scratch,
+    verify: options.verify ?? false,
+    adopt: options.adopt ?? false,
     dryRun: options.dryRun ?? false,
     validate: options.validate ?? false,
   };

@@ -8,6 +8,7 @@
  * _ce_patch_apply.
  */
 import { checksumPages, murmurHash3, wordsOf } from "./checksum.ts";
+import type { Announcement } from "./checksum_file.ts";
 import { type Image, READ_PAGES } from "./image.ts";
 import { runsOf } from "./layout.ts";
 import type { Protocol } from "./protocol.ts";
@@ -33,8 +34,21 @@ export interface PatchContent {
 /** A control.bin as it was found. */
 export interface Control extends PatchContent {
   version: number;
+  /** Its own checksum, as it says. */
+  checksum: number;
   /** Why it can't be what a writer finished; undefined if it can. */
   torn?: string;
+}
+
+/** What is announced of a patch, before it can be found. */
+export function announcementOf(content: PatchContent, control: Uint8Array): Announcement {
+  return {
+    control: new Uint32Array(control.buffer, control.byteOffset + 4, 1)[0],
+    total: content.total,
+    records: content.pages.length,
+    firstPage: content.pages[0] ?? 0,
+    firstChecksum: content.checksums[0] ?? 0,
+  };
 }
 
 /** The bytes of control.bin. */
@@ -68,6 +82,7 @@ export function decodeControl(bytes: Uint8Array): Control {
   }
   return {
     version: words[0] ?? 0,
+    checksum: words[1] ?? 0,
     total: words[2] ?? 0,
     pages,
     checksums,
@@ -142,6 +157,7 @@ export function* applyPatch(
   content: PatchContent,
   image: Image,
 ): Protocol<void> {
+  yield* image.note(content.pages, content.checksums, content.total);
   const { pageSize } = image;
   const buffer = new Uint8Array(READ_PAGES * pageSize);
   for (const run of runsOf(content.pages, READ_PAGES)) {

@@ -4,9 +4,10 @@
  * that are written in place again need no new blocks, which is most of what a
  * small save costs.
  */
-import { encodeControl, type PatchContent } from "./patch.ts";
+import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
-import { perform, type Protocol, together } from "./protocol.ts";
+import { announcementOf, type PatchContent } from "./patch.ts";
+import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
 /** A larger spare is given back to the disk after the save. */
@@ -39,15 +40,24 @@ export class PatchFiles {
     this.#memoryBytes = Math.max(this.#memoryBytes, position + bytes.length);
   }
 
-  /** Writes control.bin and makes both durable. When it returns the patch is committed. */
-  *commit(content: PatchContent, memoryBytes: number): Protocol<void> {
-    const { storage } = this;
-    this.#memory ??= yield* perform(storage.open(this.#path("spareMemory"), "create"));
-    if (this.#memoryBytes !== memoryBytes) {
-      yield* perform(this.#memory.truncate(memoryBytes));
-      this.#memoryBytes = memoryBytes;
+  /**
+   * Makes the pages durable, and has the image say that this patch is coming: from
+   * then on a control.bin that is found is known to belong here, or not to.
+   */
+  *announce(content: PatchContent, control: Uint8Array, image: Image): Protocol<void> {
+    const path = this.#path("spareMemory");
+    const length = content.pages.length * image.pageSize;
+    this.#memory ??= yield* perform(this.storage.open(path, "create"));
+    if (this.#memoryBytes !== length) {
+      yield* perform(this.#memory.truncate(length));
+      this.#memoryBytes = length;
     }
-    const bytes = encodeControl(content);
+    yield* image.announce(announcementOf(content, control), [this.#memory]);
+  }
+
+  /** Writes control.bin and makes it durable. When it returns the patch is committed. */
+  *commit(bytes: Uint8Array): Protocol<void> {
+    const { storage } = this;
     if (bytes.length > SECTOR_BYTES || bytes.length !== this.#controlBytes) {
       yield* this.#removeControl();
     }
@@ -57,8 +67,7 @@ export class PatchFiles {
     this.#controlBytes = bytes.length;
     yield* perform(storage.rename(this.#path("spareMemory"), this.#path("memory")));
     yield* perform(storage.rename(path, this.#path("control")));
-    yield* perform(together([this.#memory.sync(), this.#control.sync()]));
-    yield* perform(storage.syncDirectory(this.directory));
+    yield* perform(storage.syncTogether([this.#control], this.directory));
   }
 
   /** Takes an applied patch away, keeping its files for the next one. */

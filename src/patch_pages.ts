@@ -100,6 +100,7 @@ export class PatchPages {
     const { pageSize } = region;
     const scratch = new Uint8Array(pageSize);
     const checksums = new Uint32Array(BATCH_PAGES);
+    yield* image.checksums!.load();
     for (const batch of this.#copies ?? this.#batches()) {
       const { pages, bytes, changed } = batch;
       checksumPages(wordsOf(bytes), pageSize / 4, checksums.subarray(0, pages.length));
@@ -138,10 +139,10 @@ export class PatchPages {
   }
 
   /** Notes what the image's pages hash to from now on. */
-  remember(): void {
+  *note(): Protocol<void> {
     const { image } = this.target;
-    this.pages.forEach((page, index) => image.remember(page, this.#checksums[index]));
     const { old, total } = this.plan;
+    yield* image.note(this.pages, this.#checksums, total);
     const added = this.pages.length - this.pages.filter((page) => page < old).length;
     if (added < total - old) image.markSparse();
   }

@@ -19,7 +19,7 @@ import {
   RECORD_BYTES,
   verifyMemory,
 } from "./patch.ts";
-import { perform, type Protocol, together } from "./protocol.ts";
+import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.ts";
 
 /** What was found at open, and done about it. */
@@ -43,9 +43,19 @@ export interface Evidence {
   /** How many of its pages the image already carries, and the first of them. */
   carried: number;
   firstCarried?: number;
+  /** A page of it that is neither what the image had nor what the patch says. */
+  between?: number;
   /** Whether the image is exactly what the patch would make of it. */
   complete: boolean;
+  origin: Origin;
 }
+
+/**
+ * What the image says of a whole control.bin. `announced`: it is the save that was
+ * coming. `applied`: it is the one that came last. `foreign`: neither. `unknown`:
+ * the image says nothing.
+ */
+export type Origin = "unknown" | "announced" | "applied" | "foreign";
 
 /** What to do about the evidence. */
 export type Verdict =
@@ -84,20 +94,27 @@ export function decide(evidence: Evidence, loomPages: number, directory: string)
       );
     }
   }
-  if (!torn) return { action: "apply" };
-  if (evidence.complete) {
+  if (!torn && evidence.origin === "foreign") {
+    throw corrupt(
+      path,
+      "does not belong to this image: it was made for another, or for an older state of it",
+    );
+  }
+  if (!torn && evidence.origin !== "applied") return { action: "apply" };
+  if (evidence.complete || evidence.origin === "applied") {
     return {
       action: "discard",
       patch: "discarded",
-      reason: `${torn}; the image already has all of it`,
+      reason: `${torn ? torn + "; " : ""}the image already has all of it`,
     };
   }
-  if (evidence.carried > 0) {
+  const begun = evidence.firstCarried ?? evidence.between;
+  if (begun !== undefined) {
     throw corrupt(
       path,
-      `is damaged (${torn}) and had begun to be applied: page ${evidence.firstCarried} ` +
-        `of the image already carries it`,
-      evidence.firstCarried,
+      `is damaged (${torn}) and had begun to be applied: page ${begun} of the image ` +
+        `${evidence.carried > 0 ? "already carries it" : "is not what it was before"}`,
+      begun,
     );
   }
   return { action: "discard", patch: "discarded", reason: `never committed: ${torn}` };
@@ -107,7 +124,7 @@ function corrupt(path: string, what: string, page?: number): LoomError {
   return new LoomError(
     "CORRUPT_PATCH",
     `The patch "${path}" ${what}. Nothing was changed: keep the directory, ` +
-      `and restore it from a backup or mend the patch.`,
+      `and restore it from a backup, or set the patch aside with "loom recover".`,
     { path, page },
   );
 }
@@ -129,7 +146,8 @@ export function* examine(
     }
   }
   const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
-  const evidence: Evidence = { control, memory, carried: 0, complete: false };
+  const origin = originOf(control, image);
+  const evidence: Evidence = { control, memory, carried: 0, complete: false, origin };
   if (!control) return evidence;
   try {
     evidence.torn = control.torn;
@@ -144,6 +162,16 @@ export function* examine(
     throw error;
   }
   return evidence;
+}
+
+function originOf(control: Control | undefined, image: Image | undefined): Origin {
+  const identity = image?.checksums?.identity;
+  if (!control || control.torn || !identity) return "unknown";
+  const { saving, applied } = identity;
+  const { checksum, total, pages } = control;
+  const announced = saving?.control === checksum && saving.total === total &&
+    saving.records === pages.length;
+  return announced ? "announced" : applied === checksum ? "applied" : "foreign";
 }
 
 /** The largest control.bin that a loom of 16 GiB and 4 KiB pages can make: 32 MiB. */
@@ -162,13 +190,16 @@ function* readControl(file: StorageFile): Protocol<Control> {
 /** Which pages of a torn patch does the image carry already? */
 function* compare(evidence: Evidence, control: Control, image: Image): Protocol<void> {
   const buffer = new Uint8Array(image.pageSize);
+  if (image.checksums) yield* image.checksums.load();
   for (let index = 0; index < control.pages.length; index++) {
     const page = control.pages[index];
     if (page >= image.pages) continue;
     const checksum = yield* image.checksumOf(page, buffer);
-    if (checksum !== control.checksums[index]) continue;
-    evidence.carried++;
-    evidence.firstCarried ??= page;
+    const before = image.checksums?.at(page) ?? 0;
+    if (checksum === control.checksums[index]) {
+      evidence.carried++;
+      evidence.firstCarried ??= page;
+    } else if (before !== 0 && checksum !== before) evidence.between ??= page;
   }
   const size = yield* perform(image.file.size());
   evidence.complete = !control.torn && evidence.carried === control.pages.length &&
@@ -205,11 +236,10 @@ function* syncPatch(
 ): Protocol<void> {
   const control = yield* perform(storage.open(join(directory, FILES.control), "read"));
   try {
-    yield* perform(together([memory.sync(), control.sync()]));
+    yield* perform(storage.syncTogether([memory, control], directory));
   } finally {
     yield* perform(control.close());
   }
-  yield* perform(storage.syncDirectory(directory));
 }
 
 /** Removes a patch: control.bin first, since without it memory.bin says nothing. */

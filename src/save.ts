@@ -10,6 +10,7 @@ import { endOfBits, hasBit } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
 import type { Image } from "./image.ts";
+import { encodeControl } from "./patch.ts";
 import { pagesFor, runsOf } from "./layout.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
@@ -87,12 +88,16 @@ export function* save(
     clock.lap("collect");
     yield* image.expectUntouched();
     yield* patch.write();
+    const content = patch.content();
+    const control = encodeControl(content);
+    const changes = patch.pages.length > 0 || plan.total !== plan.old;
+    if (changes) yield* files.announce(content, control, image);
     clock.lap("write");
-    yield* reserve(image, patch.pages);
+    yield* reserve(image, patch.pages, plan.total);
     clock.lap("reserve");
     expectWhole(region, image);
-    if (patch.pages.length > 0 || plan.total !== plan.old) {
-      yield* files.commit(patch.content(), patch.pages.length * region.pageSize);
+    if (changes) {
+      yield* files.commit(control);
       progress.committed = true;
     }
     clock.lap("commit");
@@ -105,11 +110,13 @@ export function* save(
     if (progress.committed) {
       if (plan.total < plan.old) releaseTail(target, plan, settings.copyOut);
       yield* patch.apply();
+      yield* patch.note();
       yield* image.resize(plan.total);
       clock.lap("apply");
       yield* image.sync();
       clock.lap("sync");
-      patch.remember();
+      const { identity } = image.checksums!;
+      yield* image.identify(identity!.generation + 1, identity!.saving!.control);
       yield* files.retire();
     }
     yield* settle(target, plan, patch, settings.copyOut);
@@ -175,7 +182,8 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
  * Reserves what the image will need, so that applying can't fail for want of room.
  * Only now is it known which pages changed: holes that were opened stay holes.
  */
-function* reserve(image: Image, pages: number[]): Protocol<void> {
+function* reserve(image: Image, pages: number[], total: number): Protocol<void> {
+  yield* image.checksums!.reserve(total);
   for (const run of runsOf(pages)) yield* image.reserve(run.first, run.count);
 }
 
@@ -208,6 +216,7 @@ function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
     patch.putBack();
     yield* target.files.abandon();
     yield* target.image.releaseReserve();
+    yield* target.image.withdraw();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     target.fail(`a save failed and could not be undone: ${reason}`);

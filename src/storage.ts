@@ -9,14 +9,24 @@ import { type Operation, perform, type Protocol } from "./protocol.ts";
 /** How to open a file: it must exist (`read`, `update`) or must not (`create`). */
 export type OpenMode = "read" | "update" | "create";
 
+/** What tells one file, and one state of it, from another. */
+export interface FileState {
+  size: number;
+  /** The file's number on its file system. */
+  inode: bigint;
+  /** When anything about it was last changed, in nanoseconds: nobody can set it back. */
+  changed: bigint;
+  /** Whether its path still leads to it. */
+  isNamed: boolean;
+}
+
 /** An open file. Reads and writes say where, and may transfer less than asked. */
 export interface StorageFile {
   readonly path: string;
   /** The system's descriptor, for mapping; -1 where there is none. */
   readonly descriptor: number;
   size(): Operation<number>;
-  /** Whether its path still leads to it. */
-  isNamed(): Operation<boolean>;
+  state(): Operation<FileState>;
   read(into: Uint8Array, position: number): Operation<number>;
   write(from: Uint8Array, position: number): Operation<number>;
   truncate(size: number): Operation<void>;
@@ -46,6 +56,8 @@ export interface Storage {
   isDirectory(path: string): Operation<boolean | null>;
   list(path: string): Operation<string[]>;
   syncDirectory(path: string): Operation<void>;
+  /** Syncs files, and a directory where one is given, all at the same time. */
+  syncTogether(files: StorageFile[], directory?: string): Operation<void>;
   /** Null when somebody else holds it. */
   lock(path: string, exclusive: boolean): Operation<Lock | null>;
   rename(from: string, to: string): Operation<void>;

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertGreater, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
-import { contentsOf } from "./support/contents.ts";
+import { savedContentsOf } from "./support/contents.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS, worksWithScratch } from "./support/trackers.ts";
 
@@ -48,7 +48,7 @@ class Twin {
 
   /** What open would find, the resting patch files left out. */
   onDisk(): Record<string, string> {
-    const files = Object.entries(contentsOf(this.directory));
+    const files = Object.entries(savedContentsOf(this.directory));
     return Object.fromEntries(files.filter(([name]) => !name.endsWith(".spare")));
   }
 }

@@ -50,7 +50,7 @@ Deno.test("a backup into a new directory is what was saved last, and opens as it
   bytesOf(loom).fill(9);
   const report = await loom.backup(copy);
   assertEquals([report.pages, report.bytes, report.patch], [5, 5 * PAGE, false]);
-  assertEquals(Object.keys(contentsOf(copy)), ["image.bin"]);
+  assertEquals(Object.keys(contentsOf(copy)), ["checksums.bin", "image.bin"]);
   assert(sameBytes(found(copy), new Uint8Array(5 * PAGE).fill(7)));
   using second = saved(copy, 2, 1);
   assertEquals(second.verify().different, []);
@@ -88,7 +88,7 @@ Deno.test("what is there is only replaced when asked to", async () => {
   assertEquals(contentsOf(copy), before);
   await loom.backup(copy, { overwrite: true });
   assert(sameBytes(found(copy), new Uint8Array(2 * PAGE).fill(7)), "no tail of the old one");
-  assertEquals(Object.keys(contentsOf(copy)), ["image.bin"]);
+  assertEquals(Object.keys(contentsOf(copy)), ["checksums.bin", "image.bin"]);
   Deno.mkdirSync(`${temporary.path}/empty`);
   await loom.backup(`${temporary.path}/empty`);
   assert(sameBytes(found(`${temporary.path}/empty`), found(copy)));
@@ -258,7 +258,7 @@ async function strikeBackup(fault: Fault, prepare: (copy: string) => void): Prom
       await loom.backup(copy, { overwrite: overwrite || fault.lasting });
     }
     assert(sameBytes(found(copy), NEW), where);
-    assertEquals(Object.keys(contentsOf(copy)), ["image.bin"], where);
+    assertEquals(Object.keys(contentsOf(copy)), ["checksums.bin", "image.bin"], where);
     Deno.removeSync(copy, { recursive: true });
   }
   assertEquals(loom.verify().different, []);
@@ -287,7 +287,7 @@ Deno.test("cut off at any operation, the old backup or the new one is there", as
     copyDirectory(copy, crashed);
     const image = found(crashed);
     assert(sameBytes(image, OLD) || sameBytes(image, NEW));
-    assertEquals(Object.keys(contentsOf(crashed)), ["image.bin"]);
+    assertEquals(Object.keys(contentsOf(crashed)), ["checksums.bin", "image.bin"]);
     seen.push(sameBytes(image, OLD) ? "old" : "new");
     Deno.removeSync(crashed, { recursive: true });
   };

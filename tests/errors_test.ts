@@ -200,7 +200,11 @@ Deno.test("a directory can be a file: URL", () => {
   using temporary = temporaryDirectory();
   const url = new URL(`file://${temporary.path}/a%20b`);
   Loom.openSync(url, { size: SIZE }).closeSync();
-  assertEquals(Object.keys(contentsOf(temporary.path)), ["a b/", "a b/image.bin"]);
+  assertEquals(Object.keys(contentsOf(temporary.path)), [
+    "a b/",
+    "a b/checksums.bin",
+    "a b/image.bin",
+  ]);
 });
 
 Deno.test("a path that is a file is refused, and a missing parent is named", () => {
@@ -244,7 +248,11 @@ Deno.test("after close every call says so, and closing again is harmless", async
   loom.closeSync();
   await loom.close();
   assertEquals([view.length, loom.size, loom.pageSize], [0, SIZE, PAGE]);
-  assertEquals(Object.keys(contentsOf(temporary.path)), ["loom/", "loom/image.bin"]);
+  assertEquals(Object.keys(contentsOf(temporary.path)), [
+    "loom/",
+    "loom/checksums.bin",
+    "loom/image.bin",
+  ]);
 });
 
 Deno.test("bad arguments to an open loom change nothing", async () => {

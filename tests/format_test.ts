@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Loom, LoomError } from "../mod.ts";
 import { decodeControl, encodeControl } from "../src/patch.ts";
-import { copyDirectory } from "./support/contents.ts";
+import { copyDirectory, sameBytes } from "./support/contents.ts";
 import { doomed } from "./support/doomed.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { controlOf, memoryOf, writePatch } from "./support/patches.ts";
@@ -82,11 +82,14 @@ for (const name of ["overwrite", "growth with holes", "free pages", "truncation"
     loom.saveSync(saveOptions(workload));
     const commit = storage.calls.lastIndexOf("sync trial");
 
-    assert(await doomed(directory, name, { at: commit + 1 }));
+    const killed = `${temporary.path}/killed`;
+    copyDirectory(directory, killed);
+    assert(await doomed(killed, name, { at: commit + 1 }));
     const patch = patchOf(workload);
-    assertEquals(Deno.readFileSync(`${directory}/control.bin`), controlOf(patch));
-    assertEquals(Deno.readFileSync(`${directory}/memory.bin`), memoryOf(patch));
-    assertEquals(Deno.readFileSync(`${directory}/image.bin`).subarray(0, old.length), old);
+    assert(sameBytes(Deno.readFileSync(`${killed}/control.bin`), controlOf(patch)));
+    assert(sameBytes(Deno.readFileSync(`${killed}/memory.bin`), memoryOf(patch)));
+    const image = Deno.readFileSync(`${killed}/image.bin`);
+    assert(sameBytes(image.subarray(0, old.length), old));
   });
 }
 
@@ -104,7 +107,7 @@ Deno.test("a directory with the seed's three files opens, and keeps only the ima
   expected.set(page, 3 * PAGE);
   assertEquals(new Uint8Array(loom.buffer).slice(0, 4 * PAGE), expected);
   assertEquals(Deno.readFileSync(`${directory.path}/image.bin`), expected);
-  assertEquals(namesIn(directory.path), ["image.bin"]);
+  assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin"]);
 });
 
 Deno.test("image.bin is the pages and nothing else, with holes where nothing was written", () => {
@@ -134,10 +137,15 @@ Deno.test("between saves no patch is in the directory, and after close only the 
   for (let round = 0; round < 3; round++) {
     new Uint8Array(loom.buffer)[round * PAGE]++;
     loom.saveSync();
-    assertEquals(namesIn(directory.path), ["control.spare", "image.bin", "memory.spare"]);
+    assertEquals(namesIn(directory.path), [
+      "checksums.bin",
+      "control.spare",
+      "image.bin",
+      "memory.spare",
+    ]);
   }
   loom.closeSync();
-  assertEquals(namesIn(directory.path), ["image.bin"]);
+  assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin"]);
 });
 
 Deno.test("files that are not Loom's are left alone", () => {
@@ -149,7 +157,7 @@ Deno.test("files that are not Loom's are left alone", () => {
     new Uint8Array(loom.buffer)[0] = 1;
     loom.saveSync();
   }
-  assertEquals(namesIn(directory.path), ["image.bin", "north", "notes.txt"]);
+  assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin", "north", "notes.txt"]);
   assertEquals(Deno.readTextFileSync(`${directory.path}/notes.txt`), "mine");
 });
 
@@ -163,7 +171,7 @@ for (const pageSize of [4096, 8192, 32768, 65536]) {
       assertEquals(loom.saveSync().imagePages, 3);
     }
     assertEquals(Deno.statSync(`${directory}/image.bin`).size, 3 * pageSize);
-    assertEquals(namesIn(directory), ["image.bin", "loom.json"]);
+    assertEquals(namesIn(directory), ["checksums.bin", "image.bin", "loom.json"]);
     assertEquals(Deno.readTextFileSync(`${directory}/loom.json`), `{"pageSize":${pageSize}}\n`);
     for (const dryRun of [false, true]) {
       const error = assertThrows(
@@ -185,9 +193,9 @@ Deno.test("a directory of the default page size is refused with any other", () =
     new Uint8Array(loom.buffer)[0] = 1;
     loom.saveSync();
   }
-  assertEquals(namesIn(directory.path), ["image.bin"]);
+  assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin"]);
   const open = () => Loom.openSync(directory.path, { size: SIZE, pageSize: 4096 });
   const error = assertThrows(open, LoomError, "16384");
   assertEquals([error.code, error.path], ["PAGE_SIZE", directory.path]);
-  assertEquals(namesIn(directory.path), ["image.bin"]);
+  assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin"]);
 });

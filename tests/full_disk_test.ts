@@ -161,7 +161,7 @@ for (const kind of Object.keys(DISKS)) {
       assertEquals(codes, new Set(["NO_SPACE", "saved"]));
       loom.saveSync();
       loom.closeSync();
-      assertEquals(Object.keys(contentsOf(directory)), ["image.bin"]);
+      assertEquals(Object.keys(contentsOf(directory)), ["checksums.bin", "image.bin"]);
       using reopened = Loom.openSync(directory, { size: SIZE });
       assert(sameBytes(imageOf(reopened), model.subarray(0, 37 * PAGE)));
     });

@@ -279,15 +279,16 @@ for (const tracker of TRACKERS) {
     };
     using loom = Loom.openSync(directory, { ...options, load });
     const bytes = new Uint8Array(loom.buffer);
-    assertEquals(loom.verify(), { compared: 8, different: [] });
+    const rest = { checked: 8, unknown: 0 };
+    assertEquals(loom.verify(), { compared: 8, different: [], corrupt: [], ...rest });
     bytes[0] = 50;
     change(99);
-    assertEquals(loom.verify(), { compared: 7, different: [5] });
+    assertEquals(loom.verify(), { compared: 7, different: [5], corrupt: [5], ...rest });
     const error = assertThrows(() => loom.saveSync(), LoomError);
     assertEquals([error.code, error.page], ["INVARIANT", 5]);
     change(6);
     assertEquals(loom.saveSync().written, 1);
-    assertEquals(loom.verify(), { compared: 8, different: [] });
+    assertEquals(loom.verify(), { compared: 8, different: [], corrupt: [], ...rest });
   });
 
   for (const pageSize of [4096, 8192, 16384, 32768, 65536]) {

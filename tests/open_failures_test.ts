@@ -88,7 +88,7 @@ for (const opening of OPENINGS) {
         assert(sameBytes(imageOf(loom), expected), where);
         loom.closeSync();
         const left = Object.keys(contentsOf(directory)).filter((name) => name !== "loom.json");
-        assertEquals(left, ["image.bin"], where);
+        assertEquals(left, ["checksums.bin", "image.bin"], where);
         Deno.removeSync(directory, { recursive: true });
       }
       const left = [...Deno.readDirSync(temporary.path)].map(({ name }) => name);
@@ -117,6 +117,10 @@ for (const fault of HERE) {
       using reopened = Loom.openSync(directory, { size: 1 << 20, scratch });
       assertEquals(new Uint8Array(reopened.buffer, 0, at + 1), new Uint8Array(at + 1).fill(1));
     }
-    assertEquals(Object.keys(contentsOf(temporary.path)), ["loom/", "loom/image.bin"]);
+    assertEquals(Object.keys(contentsOf(temporary.path)), [
+      "loom/",
+      "loom/checksums.bin",
+      "loom/image.bin",
+    ]);
   });
 }

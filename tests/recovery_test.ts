@@ -48,7 +48,7 @@ function opened(
   const image = new Uint8Array(loom.buffer, 0, loom.stats().imagePages * PAGE).slice();
   const result = { ...loom.recovery, image };
   loom.closeSync();
-  assertEquals(Object.keys(contentsOf(directory)), ["image.bin"]);
+  assertEquals(Object.keys(contentsOf(directory)), ["checksums.bin", "image.bin"]);
   assertEquals(Deno.readFileSync(`${directory}/image.bin`), result.image);
   return result;
 }

@@ -110,7 +110,7 @@ async function strikeEverywhere(
     struck = await strikeSave(workload, fault, directory, at, mode);
     assertEquals(openFiles(), files, `a file is left open after operation ${at}`);
     const left = Object.keys(contentsOf(directory)).filter((name) => name !== "loom.json");
-    assertEquals(left, ["image.bin"]);
+    assertEquals(left, ["checksums.bin", "image.bin"]);
     Deno.removeSync(directory, { recursive: true });
     assert(struck || at > 10, "a save has more operations than that");
   }

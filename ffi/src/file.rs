@@ -2,7 +2,7 @@
 //! syncing the directory above one that is open.
 
 use crate::errno;
-use libc::off_t;
+use libc::{c_char, off_t};
 
 /// Reserves space for `length` bytes at `offset` without changing the file's
 /// size or content, so that writing there can't fail for want of room.
@@ -79,6 +79,33 @@ pub extern "C" fn loom_seek(file: i32, offset: u64, hole: u32) -> i64 {
     } else {
         found
     }
+}
+
+/// What tells a file and its state from another: its size, its number, when anything
+/// about it was last changed (nanoseconds), and 1 if `path` leads to it.
+///
+/// # Safety
+/// `path` must end in zero, and `into` have room for four words.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_file_state(file: i32, path: *const c_char, into: *mut u64) -> i32 {
+    // SAFETY: a stat of zeros is a valid one, and the calls fill it or fail; the caller
+    // vouches for the path and for the room behind `into`.
+    unsafe {
+        let mut own: libc::stat = core::mem::zeroed();
+        let result = errno::check(libc::fstat(file, &mut own));
+        if result < 0 {
+            return result;
+        }
+        let mut named: libc::stat = core::mem::zeroed();
+        let found = libc::stat(path, &mut named) == 0;
+        let same = found && named.st_ino == own.st_ino && named.st_dev == own.st_dev;
+        let changed = own.st_ctime as u64 * 1_000_000_000 + own.st_ctime_nsec as u64;
+        into.write(own.st_size as u64);
+        into.add(1).write(own.st_ino as u64);
+        into.add(2).write(changed);
+        into.add(3).write(u64::from(same));
+    }
+    0
 }
 
 /// Syncs the directory above the one that `directory` has open, so that a

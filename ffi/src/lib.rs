@@ -20,6 +20,7 @@ mod mapping;
 mod pagemap;
 mod region;
 mod state;
+mod sync;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,18 @@
  */
 import { cutOff, overwritten, type Sector, SECTOR_BYTES, ZEROS } from "./sector.ts";
 
+/** A file as it survived. */
+export interface Remains {
+  sectors: Sector[];
+  size: number;
+  number: number;
+  changed: number;
+}
+
 export class Content {
+  /** The file's number, and how often it was changed, which stands for when. */
+  number = 0;
+  changed = 0;
   /** As programs see it; what is missing is zeros. */
   readonly sectors: Sector[] = [];
   size = 0;
@@ -15,8 +26,10 @@ export class Content {
   readonly olderSizes: number[] = [];
 
   /** A content that is durable as it is. */
-  static durable(sectors: Sector[], size: number): Content {
+  static durable({ sectors, size, number, changed }: Remains): Content {
     const content = new Content();
+    content.number = number;
+    content.changed = changed;
     content.size = size;
     const count = Math.ceil(size / SECTOR_BYTES);
     for (let index = 0; index < count; index++) content.sectors.push(sectors[index] ?? ZEROS);
@@ -30,6 +43,8 @@ export class Content {
     const copy = new Content();
     copy.sectors.push(...this.sectors);
     copy.size = this.size;
+    copy.number = this.number;
+    copy.changed = this.changed;
     for (const [index, versions] of this.older) copy.older.set(index, [...versions]);
     copy.olderSizes.push(...this.olderSizes);
     return copy;
@@ -48,6 +63,7 @@ export class Content {
   }
 
   write(from: Uint8Array, position: number): void {
+    this.changed++;
     for (let done = 0; done < from.length;) {
       const index = (position + done) / SECTOR_BYTES | 0;
       const at = (position + done) % SECTOR_BYTES;
@@ -60,6 +76,7 @@ export class Content {
   }
 
   truncate(size: number): void {
+    this.changed++;
     const kept = Math.ceil(size / SECTOR_BYTES);
     for (let index = kept; index < this.sectors.length; index++) this.#replace(index, ZEROS);
     const rest = size % SECTOR_BYTES;

@@ -5,8 +5,8 @@
  * at which a test may look, and cut the power.
  */
 import { SystemError } from "../../src/errors.ts";
-import type { Operation } from "../../src/protocol.ts";
-import type { Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import { type Operation, together } from "../../src/protocol.ts";
+import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
 import { Content } from "./content.ts";
 
 /** What one operation does to the entries of a directory, at once: a name's new file. */
@@ -35,6 +35,17 @@ export class Names {
     this.durable = new Map(this.current);
     this.changes.length = 0;
   }
+}
+
+/** A test looks at each sync. */
+export function syncOneByOne(
+  storage: Storage,
+  files: StorageFile[],
+  directory?: string,
+): Operation<void> {
+  const operations = files.map((file) => file.sync());
+  if (directory !== undefined) operations.push(storage.syncDirectory(directory));
+  return together(operations);
 }
 
 export function applyChange(entries: Map<string, Content>, change: NameChange): void {
@@ -79,6 +90,7 @@ export class SimulatedDisk implements Storage {
       }
       if (found) throw new SystemError("EEXIST", "open");
       const file = new Content();
+      file.number = 1 + this.#highestNumber();
       names.change([[name, file]]);
       this.step();
       return new SimulatedFile(path, file, this);
@@ -121,6 +133,10 @@ export class SimulatedDisk implements Storage {
     });
   }
 
+  syncTogether(files: StorageFile[], directory?: string): Operation<void> {
+    return syncOneByOne(this, files, directory);
+  }
+
   lock(path: string): Operation<Lock | null> {
     return this.#operation("lock", path, () => {
       if (this.#locks.has(path)) return null;
@@ -150,6 +166,16 @@ export class SimulatedDisk implements Storage {
 
   step(): void {
     this.onStep?.();
+  }
+
+  #highestNumber(): number {
+    let highest = 0;
+    for (const { current, durable } of this.directories.values()) {
+      for (const file of [...current.values(), ...durable.values()]) {
+        highest = Math.max(highest, file.number);
+      }
+    }
+    return highest;
   }
 
   #operation<T>(action: string, path: string, sync: () => T): Operation<T> {
@@ -210,8 +236,11 @@ class SimulatedFile implements StorageFile {
     return operation("reserve space for", this.path, () => true);
   }
 
-  isNamed(): Operation<boolean> {
-    return operation("look at", this.path, () => true);
+  state(): Operation<FileState> {
+    return operation("look at", this.path, () => {
+      const { size, number, changed } = this.content;
+      return { size, inode: BigInt(number), changed: BigInt(changed), isNamed: true };
+    });
   }
 
   hasHoles(): Operation<boolean> {

@@ -153,8 +153,9 @@ export class Explorer {
     const { size = 1 << 16, pageSize = 16384 } = this.options;
     const settings = { directory, pageSize, loomPages: size / pageSize, dryRun: false };
     try {
-      const { image, lock } = runSync(openDirectory(this.wrap(disk), settings));
+      const { image, lock, readAll } = runSync(openDirectory(this.wrap(disk), settings));
       lock!.release();
+      if (readAll) return "all of the image had to be read";
       return runSync(allPages(image!));
     } catch (error) {
       return String(error);

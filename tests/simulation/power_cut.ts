@@ -4,15 +4,9 @@
  * some size. The plain cases first, then ever new ones by chance.
  */
 import type { Random } from "../support/random.ts";
-import { Content } from "./content.ts";
+import { Content, type Remains } from "./content.ts";
 import { applyChange, type NameChange, Names, SimulatedDisk } from "./disk.ts";
-import { mix, type Sector, SECTOR_BYTES } from "./sector.ts";
-
-/** A file as it survived. */
-interface Remains {
-  sectors: Sector[];
-  size: number;
-}
+import { mix, SECTOR_BYTES } from "./sector.ts";
 
 /** A disk as it survived: `key` tells it from every other. */
 export interface Survivor {
@@ -139,8 +133,9 @@ function survive(disk: SimulatedDisk, random: Random, choice: Choice): Survivor 
     }
     const files = new Map<string, Remains>();
     for (const [name, file] of [...entries].sort(([a], [b]) => a < b ? -1 : 1)) {
-      const { sectors, size } = remainsOf(file);
-      files.set(name, { sectors, size });
+      const found = remainsOf(file);
+      const { sectors, size } = found;
+      files.set(name, found);
       for (const text of [path, name]) {
         for (let at = 0; at < text.length; at++) low = mix(low, text.charCodeAt(at));
       }
@@ -159,8 +154,8 @@ function survive(disk: SimulatedDisk, random: Random, choice: Choice): Survivor 
     disk() {
       const survivor = new SimulatedDisk();
       for (const [path, files] of directories) {
-        const contents = [...files].map(([name, { sectors, size }]) =>
-          [name, Content.durable(sectors, size)] as const
+        const contents = [...files].map(([name, found]) =>
+          [name, Content.durable(found)] as const
         );
         survivor.directories.set(path, new Names(contents));
       }
@@ -170,7 +165,12 @@ function survive(disk: SimulatedDisk, random: Random, choice: Choice): Survivor 
 }
 
 function remainsOfFile(file: Content, random: Random, choice: Choice): Remains {
-  if (file.older.size === 0 && file.olderSizes.length === 0) return file;
+  const { number } = file;
+  // When a file was changed is not made durable by syncing its data.
+  const changed = random.oneIn(2) ? file.changed : random.below(file.changed + 1);
+  if (file.older.size === 0 && file.olderSizes.length === 0) {
+    return { sectors: file.sectors, size: file.size, number, changed };
+  }
   const sectors = file.sectors.slice();
   const version = choice.pattern()(random, file.older.size);
   let n = 0;
@@ -181,10 +181,13 @@ function remainsOfFile(file: Content, random: Random, choice: Choice): Remains {
   const sizes = [...file.olderSizes, file.size];
   const chosen = choice.anySize ? random.below(sizes.length) : version(0, sizes.length);
   const [before, size] = [sizes[chosen - 1] ?? Infinity, sizes[chosen]];
-  if (!choice.anySize || before > size || !random.oneIn(4)) return { sectors, size };
+  if (!choice.anySize || before > size || !random.oneIn(4)) {
+    return { sectors, size, number, changed };
+  }
   // A file that grows may be found at any length on the way.
   const between = before + random.below(size - before);
-  return { sectors, size: Math.max(before, between - between % SECTOR_BYTES) };
+  const reached = Math.max(before, between - between % SECTOR_BYTES);
+  return { sectors, size: reached, number, changed };
 }
 
 function shuffle(changes: NameChange[], random: Random): NameChange[] {

@@ -5,6 +5,7 @@
 import { FILES } from "../../src/layout.ts";
 import type { Operation } from "../../src/protocol.ts";
 import type { OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import { syncOneByOne } from "./disk.ts";
 
 /** An operation about to be done. */
 interface Call {
@@ -104,7 +105,7 @@ export const RULES: Record<string, Rule> = {
   "a patch that is found has its name synced before it is applied": {
     workload: "overwrite",
     breach: without((call) =>
-      isSync(call) && isDirectory(call) && call.previous === `close ${FILES.control}`
+      isSync(call) && isDirectory(call) && call.previous === `sync ${FILES.control}`
     ),
   },
   "what open decided is durable before the program sees it": {
@@ -118,6 +119,38 @@ export const RULES: Record<string, Rule> = {
     breach: without((call) =>
       isSync(call) && isDirectory(call) && call.previous === `remove ${FILES.spareMemory}`
     ),
+  },
+  "a save is announced durably before its control.bin can be found": {
+    workload: "overwrite",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.checksums &&
+      call.previous === `sync ${FILES.spareMemory}`
+    ),
+  },
+  "the checksums are synced before the patch goes": {
+    workload: "several saves of the same size",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.checksums &&
+      call.previous === `sync ${FILES.image}`
+    ),
+  },
+  "the image is known again only when what open decided is durable": {
+    workload: "saves off the thread",
+    breach: late(
+      (call) => isSync(call) && isDirectory(call) && /image\.bin\.new|json/.test(call.previous),
+      (call) => call.action === "write" && call.name === FILES.checksums,
+    ),
+  },
+  "a backup has its name for good before its checksums get theirs": {
+    workload: "backup",
+    breach: without((call) =>
+      isSync(call) && call.name === "backup" && call.previous === `rename ${FILES.newImage}`
+    ),
+  },
+  "the checksums of an old backup are gone for good before the new image comes": {
+    workload: "backup over one that was in use",
+    breach: () => (call, perform) =>
+      call.action === "remove" && call.name === FILES.checksums ? undefined : perform(),
   },
   "the page size is synced before it gets its name": {
     workload: "custom page size",
@@ -174,12 +207,12 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     write: (from, position) => broken(file.write(from, position)),
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
-    isNamed: () => broken(file.isNamed()),
+    state: () => broken(file.state()),
     hasHoles: () => broken(file.hasHoles()),
     sync: () => broken(file.sync()),
     close: () => broken(file.close()),
   });
-  return {
+  const brokenStorage: Storage = {
     open: (path, mode) => broken(storage.open(path, mode), { mode, finish: brokenFile }),
     createDirectory: (path) => broken(storage.createDirectory(path)),
     syncParent: (path) => broken(storage.syncParent(path)),
@@ -187,8 +220,10 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     isDirectory: (path) => broken(storage.isDirectory(path)),
     list: (path) => broken(storage.list(path)),
     syncDirectory: (path) => broken(storage.syncDirectory(path)),
+    syncTogether: (files, directory) => syncOneByOne(brokenStorage, files, directory),
     lock: (path, exclusive) => broken(storage.lock(path, exclusive)),
     rename: (from, to) => broken(storage.rename(from, to)),
     remove: (path) => broken(storage.remove(path)),
   };
+  return brokenStorage;
 }

@@ -31,6 +31,12 @@ export function contentsOf(directory: string): Record<string, string> {
   return contents;
 }
 
+/** The same of what was saved, without what Loom notes about it. */
+export function savedContentsOf(directory: string): Record<string, string> {
+  const { "checksums.bin": _notes, ...saved } = contentsOf(directory);
+  return saved;
+}
+
 /** Copies the files of a directory, which may have subdirectories, to a new one. */
 export function copyDirectory(from: string, to: string): void {
   Deno.mkdirSync(to);

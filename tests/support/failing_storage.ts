@@ -7,7 +7,8 @@ import { type Native, native } from "../../src/native.ts";
 import { Disk } from "../../src/disk.ts";
 import { type LoomOptions, settingsOf } from "../../src/options.ts";
 import { type Operation, type Protocol, run, runSync } from "../../src/protocol.ts";
-import type { Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import { syncOneByOne } from "../simulation/disk.ts";
 import type { Loom } from "../../mod.ts";
 
 /** An operation about to be done. */
@@ -95,6 +96,10 @@ export class FailingStorage implements Storage {
     return this.watched(this.inner.syncDirectory(path));
   }
 
+  syncTogether(files: StorageFile[], directory?: string): Operation<void> {
+    return syncOneByOne(this, files, directory);
+  }
+
   lock(path: string, exclusive: boolean): Operation<Lock | null> {
     return this.watched(this.inner.lock(path, exclusive));
   }
@@ -148,8 +153,8 @@ class WatchedFile implements StorageFile {
     return this.storage.watched(this.inner.allocate(position, length));
   }
 
-  isNamed(): Operation<boolean> {
-    return this.storage.watched(this.inner.isNamed());
+  state(): Operation<FileState> {
+    return this.storage.watched(this.inner.state());
   }
 
   hasHoles(): Operation<boolean> {

@@ -41,8 +41,15 @@ export function memoryOf({ pages }: HandmadePatch): Uint8Array {
   return bytes;
 }
 
-/** Writes both files of a patch. */
+/**
+ * Writes both files of a patch, as another program would that knows of nothing but
+ * the seed's three files.
+ */
 export function writePatch(directory: string, patch: HandmadePatch): void {
+  Deno.mkdirSync(directory, { recursive: true });
+  for (const { name } of Deno.readDirSync(directory)) {
+    if (name === "checksums.bin") Deno.removeSync(`${directory}/${name}`);
+  }
   Deno.writeFileSync(`${directory}/control.bin`, controlOf(patch));
   Deno.writeFileSync(`${directory}/memory.bin`, memoryOf(patch));
 }

@@ -1,0 +1,156 @@
+/**
+ * Whether image.bin is what Loom left there, as checksums.bin tells: cheaply where
+ * the file was not touched since, page by page where it was. Says which save the
+ * image is at. Changes no page.
+ */
+import { checksumPages, wordsOf } from "./checksum.ts";
+import type { ImageIdentity } from "./checksum_file.ts";
+import { LoomError } from "./errors.ts";
+import { type Image, READ_PAGES } from "./image.ts";
+import type { PatchContent } from "./patch.ts";
+import { perform, type Protocol } from "./protocol.ts";
+
+/** How many pages are looked at where a save may have been under way. */
+const SAMPLE_PAGES = 64;
+
+/** Pages of an image, compared with their checksums. */
+export interface PageCheck {
+  /** Pages that have a checksum, and were read. */
+  checked: number;
+  /** Those that don't match it. */
+  corrupt: number[];
+  /** How many pages have no checksum. */
+  unknown: number;
+}
+
+/**
+ * Sees that the image is the one that was left here; `pending` is a patch that may
+ * have been applied in part. Says whether every page had to be read for that.
+ *
+ * @throws {LoomError} `CORRUPT_IMAGE`
+ */
+export function* recognise(image: Image, pending?: PatchContent): Protocol<boolean> {
+  const { checksums } = image;
+  if (!checksums) return false;
+  const identity = checksums.identity;
+  if (!identity) {
+    return (yield* expectPages(image, image.pages, pending)) > 0;
+  }
+  const { pages, saving } = identity;
+  if (!pending && image.pages !== pages && image.pages !== saving?.total) {
+    throw changed(image, `has ${image.pages} pages and was left with ${pages}`);
+  }
+  const limit = pending ? Math.min(image.pages, pages, pending.total) : image.pages;
+  const { inode, changed: last } = yield* perform(image.file.state());
+  if (inode !== identity.inode || !saving && last > identity.changed) {
+    return (yield* expectPages(image, limit, pending)) > 0;
+  }
+  if (saving) yield* expectPages(image, limit, pending, Math.ceil(limit / SAMPLE_PAGES));
+  return false;
+}
+
+/** Which save an image is at that has no patch pending, as far as it was ever known. */
+export function* savesOf(
+  image: Image,
+  identity: ImageIdentity | undefined,
+): Protocol<{ generation: number; applied?: number }> {
+  if (!identity) return { generation: 0 };
+  const { generation, applied, saving } = identity;
+  if (!saving) return { generation, applied };
+  const arrived = saving.records === 0
+    ? image.pages === saving.total
+    : (yield* image.checksumOf(saving.firstPage, new Uint8Array(image.pageSize))) ===
+      saving.firstChecksum;
+  return arrived
+    ? { generation: generation + 1, applied: saving.control }
+    : { generation, applied };
+}
+
+/**
+ * Compares all pages with their checksums.
+ *
+ * @param onProgress told from time to time how many pages were read
+ */
+export function* checkPages(
+  image: Image,
+  onProgress?: (pages: number) => void,
+): Protocol<PageCheck> {
+  const check: PageCheck = { checked: 0, corrupt: [], unknown: 0 };
+  const { checksums } = image;
+  if (checksums) yield* checksums.load();
+  yield* hashPages(image, image.pages, () => true, (page, checksum) => {
+    const known = checksums?.at(page) ?? 0;
+    if (known === 0) check.unknown++;
+    else check.checked++;
+    if (known !== 0 && known !== checksum) check.corrupt.push(page);
+    onProgress?.(page + 1);
+  });
+  return check;
+}
+
+/** Takes the image as it is: every page gets the checksum of what it holds. */
+export function* adoptPages(image: Image): Protocol<void> {
+  const checksums = image.checksums!;
+  yield* checksums.load();
+  yield* hashPages(image, image.pages, () => true, (page, sum) => checksums.set(page, sum));
+  yield* image.sync();
+}
+
+/** Every page, or one of so many, that has a checksum must match it. Says how many have. */
+export function* expectPages(
+  image: Image,
+  limit: number,
+  pending?: PatchContent,
+  oneOf = 1,
+): Protocol<number> {
+  const checksums = image.checksums!;
+  yield* checksums.load();
+  const rewritten = new Set(pending?.pages);
+  const wanted = (page: number) =>
+    page % oneOf === 0 && checksums.at(page) !== 0 && !rewritten.has(page);
+  let count = 0;
+  yield* hashPages(image, limit, wanted, (page, checksum) => {
+    count++;
+    if (checksum === checksums.at(page)) return;
+    throw changed(image, `doesn't match its checksum at page ${page}`, page);
+  });
+  return count;
+}
+
+/** Reads and hashes pages, many at a time. */
+function* hashPages(
+  image: Image,
+  limit: number,
+  wanted: (page: number) => boolean,
+  visit: (page: number, checksum: number) => void,
+): Protocol<void> {
+  const buffer = new Uint8Array(READ_PAGES * image.pageSize);
+  const sums = new Uint32Array(READ_PAGES);
+  for (let page = 0; page < limit;) {
+    const first = page;
+    while (page < limit && page - first < READ_PAGES && wanted(page)) page++;
+    const count = page - first;
+    if (count === 0) {
+      page++;
+      continue;
+    }
+    const bytes = buffer.subarray(0, count * image.pageSize);
+    const length = yield* image.read(first, bytes);
+    if (length < bytes.length) {
+      const end = first + Math.floor(length / image.pageSize);
+      throw changed(image, `ends before its page ${end}`, end);
+    }
+    checksumPages(wordsOf(bytes), image.pageSize / 4, sums.subarray(0, count));
+    for (let index = 0; index < count; index++) visit(first + index, sums[index]);
+  }
+}
+
+function changed(image: Image, what: string, page?: number): LoomError {
+  return new LoomError(
+    "CORRUPT_IMAGE",
+    `The image "${image.path}" ${what}: it is damaged, or something else than Loom changed ` +
+      `it. Nothing was changed here. Restore it from a backup, or take it as it is: open ` +
+      `with { adopt: true }.`,
+    { path: image.path, page },
+  );
+}
