@@ -9,8 +9,10 @@
  * - `BUSY`: another process, or another loom or operation of this one, is at it.
  * - `NO_SPACE`: the disk or the quota is full. Nothing is lost: free some space.
  * - `IO`: the system failed at a file operation.
- * - `CORRUPT_IMAGE`: image.bin is not a whole number of pages.
- * - `CORRUPT_PATCH`: a patch that can neither be applied nor safely thrown away.
+ * - `CORRUPT_IMAGE`: image.bin is not what Loom left: damaged, cut, gone, or changed
+ *   by something else.
+ * - `CORRUPT_PATCH`: a patch that can neither be applied nor safely thrown away, or
+ *   that belongs to another image.
  * - `PATCH_VERSION`: a patch in a format that this version doesn't know.
  * - `TOO_BIG`: the image has more pages than the loom.
  * - `PAGE_SIZE`: the directory was made with another page size.

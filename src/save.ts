@@ -1,7 +1,7 @@
 /**
  * One save, as a protocol: collect the dirty pages, write those that changed to
- * the patch, reserve their space in the image, commit the patch, apply it to the
- * image, and make the pages clean again.
+ * the patch, announce it, reserve its space in the image, commit it, apply it to
+ * the image, and make the pages clean again.
  * Before the commit a failure undoes everything; after it the loom has failed.
  *
  * Seed: u3e_save, _ce_patch_compose.
@@ -26,7 +26,7 @@ export interface SavePhases {
   write: number;
   /** Reserving space for the image. */
   reserve: number;
-  /** Writing control.bin and syncing: at its end the save is committed. */
+  /** Announcing the patch, writing control.bin and syncing: at its end the save is committed. */
   commit: number;
   /** Writing the pages to image.bin. */
   apply: number;
@@ -88,11 +88,12 @@ export function* save(
     clock.lap("collect");
     yield* image.expectUntouched();
     yield* patch.write();
+    clock.lap("write");
     const content = patch.content();
     const control = encodeControl(content);
     const changes = patch.pages.length > 0 || plan.total !== plan.old;
     if (changes) yield* files.announce(content, control, image);
-    clock.lap("write");
+    clock.lap("commit");
     yield* reserve(image, patch.pages, plan.total);
     clock.lap("reserve");
     expectWhole(region, image);
