@@ -47,6 +47,8 @@ export interface ImageIdentity {
   applied?: number;
   /** What may have been done to it since. */
   saving?: Announcement;
+  /** The file that the next control.bin may be written to unannounced; 0 for none. */
+  control: bigint;
 }
 
 export class ChecksumFile {
@@ -195,7 +197,7 @@ function isSealed(sector: Uint32Array): boolean {
 }
 
 function encodeIdentity(identity: ImageIdentity, pageSize: number): Uint32Array<ArrayBuffer> {
-  const { pages, generation, inode, changed, applied, saving } = identity;
+  const { pages, generation, inode, changed, applied, saving, control } = identity;
   const sector = new Uint32Array(SECTOR_WORDS);
   const flags = (saving ? SAVING : 0) | (applied === undefined ? 0 : APPLIED);
   sector.set([MAGIC, VERSION, pageSize, pages, flags, applied ?? 0]);
@@ -204,6 +206,7 @@ function encodeIdentity(identity: ImageIdentity, pageSize: number): Uint32Array<
     const { control, total, records, firstPage, firstChecksum } = saving;
     sector.set([control, total, records, firstPage, firstChecksum], 12);
   }
+  new BigUint64Array(sector.buffer)[9] = control;
   seal(sector);
   return sector;
 }
@@ -226,6 +229,7 @@ function decodeIdentity(
   const [generation, inode, changed] = new BigUint64Array(sector.buffer, 24, 3);
   const [control, total, records, firstPage, firstChecksum] = sector.subarray(12, 17);
   const flags = sector[4];
+  const spare = new BigUint64Array(sector.buffer)[9];
   return {
     pages: sector[3],
     generation: Number(generation),
@@ -233,5 +237,6 @@ function decodeIdentity(
     changed,
     applied: flags & APPLIED ? sector[5] : undefined,
     saving: flags & SAVING ? { control, total, records, firstPage, firstChecksum } : undefined,
+    control: spare,
   };
 }

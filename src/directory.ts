@@ -181,7 +181,8 @@ function* ensureChecksums(
 function* identifyAgain(image: Image): Protocol<void> {
   const identity = image.checksums!.identity;
   const { inode, changed } = yield* perform(image.file.state());
-  const same = identity && !identity.saving && identity.pages === image.pages &&
+  const same = identity && !identity.saving && identity.control === 0n &&
+    identity.pages === image.pages &&
     identity.inode === inode && identity.changed === changed;
   if (same) return;
   const { generation, applied } = yield* savesOf(image, identity);

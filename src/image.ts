@@ -142,6 +142,11 @@ export class Image {
     );
   }
 
+  /** Whether writing pages of an image that will have so many may need room. */
+  needsRoom(total: number): boolean {
+    return this.#sparse || total > this.pages;
+  }
+
   /** Gives back space reserved past the end, if any was. */
   *releaseReserve(): Protocol<void> {
     if (!this.#reserved) return;
@@ -164,27 +169,29 @@ export class Image {
     yield* perform(this.storage.syncTogether(files));
   }
 
-  /** Says durably, with other files that need it, that a save is about to be committed. */
-  *announce(saving: Announcement, files: StorageFile[]): Protocol<void> {
+  /** Says that a save is about to be committed, whose control.bin is in that file. */
+  *announce(saving: Announcement, control: bigint): Protocol<void> {
     const checksums = this.checksums!;
-    yield* checksums.identify({ ...checksums.identity!, saving });
-    yield* perform(this.storage.syncTogether([...files, checksums.file]));
+    yield* checksums.identify({ ...checksums.identity!, saving, control });
   }
 
-  /**
-   * Says what the image is now. Need not be durable: what was announced tells as
-   * much, if more slowly.
-   */
-  *identify(generation: number, applied?: number): Protocol<void> {
+  /** Says that the image is what was announced. The next announcement makes it durable. */
+  *arrive(): Protocol<void> {
+    const { generation, saving, control } = this.checksums!.identity!;
+    yield* this.identify(generation + 1, saving!.control, control);
+  }
+
+  /** Says that no announced save will come, nor any without being announced. */
+  *withdraw(): Protocol<void> {
+    const { generation, applied, saving, control } = this.checksums!.identity!;
+    if (saving || control !== 0n) yield* this.identify(generation, applied);
+  }
+
+  /** Says what the image is now. */
+  *identify(generation: number, applied?: number, control = 0n): Protocol<void> {
     const { inode, changed } = yield* perform(this.file.state());
     const { pages } = this;
-    yield* this.checksums!.identify({ pages, generation, inode, changed, applied });
-  }
-
-  /** Says that a save which was announced won't come. */
-  *withdraw(): Protocol<void> {
-    const { identity } = this.checksums!;
-    if (identity!.saving) yield* this.identify(identity!.generation, identity!.applied);
+    yield* this.checksums!.identify({ pages, generation, inode, changed, applied, control });
   }
 
   *close(): Protocol<void> {

@@ -369,7 +369,10 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#closed = true;
     this.#lastBuffer = this.memory.buffer;
     const { image, files, lock } = this.#directory;
-    if (!this.#settings.dryRun) yield* quietly(files.remove());
+    if (!this.#settings.dryRun) {
+      yield* quietly(files.remove());
+      if (image && this.#failure === undefined) yield* quietly(image.withdraw());
+    }
     if (image) yield* quietly(image.close());
     yield* this.#loaded.release();
     lock?.release();

@@ -51,8 +51,15 @@ export function announcementOf(content: PatchContent, control: Uint8Array): Anno
   };
 }
 
+/** How long the control.bin of so many pages is. */
+export function controlLength(pages: number): number {
+  return HEADER_BYTES + pages * RECORD_BYTES;
+}
+
 /** The bytes of control.bin. */
-export function encodeControl({ total, pages, checksums }: PatchContent): Uint8Array {
+export function encodeControl(
+  { total, pages, checksums }: PatchContent,
+): Uint8Array<ArrayBuffer> {
   const words = new Uint32Array(4 + 2 * pages.length);
   words[0] = PATCH_VERSION;
   words[2] = total;
@@ -92,7 +99,7 @@ export function decodeControl(bytes: Uint8Array): Control {
 
 function tornControl(bytes: Uint8Array, words: Uint32Array): string | undefined {
   if (bytes.length < HEADER_BYTES) return `control.bin is ${bytes.length} bytes`;
-  const expected = HEADER_BYTES + words[3] * RECORD_BYTES;
+  const expected = controlLength(words[3]);
   if (bytes.length !== expected) {
     return `control.bin is ${bytes.length} bytes where its header says ${expected}`;
   }

@@ -6,7 +6,7 @@
  */
 import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
-import { announcementOf, type PatchContent } from "./patch.ts";
+import { announcementOf, controlLength, encodeControl, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
@@ -25,6 +25,10 @@ export class PatchFiles {
   #control?: StorageFile;
   #memoryBytes = 0;
   #controlBytes = 0;
+  /** Of the file of control.bin. */
+  #inode = 0n;
+  /** The next control.bin. */
+  #bytes = new Uint8Array();
 
   constructor(private readonly storage: Storage, private readonly directory: string) {}
 
@@ -41,33 +45,53 @@ export class PatchFiles {
   }
 
   /**
-   * Makes the pages durable, and has the image say that this patch is coming: from
-   * then on a control.bin that is found is known to belong here, or not to.
+   * Whether the next control.bin is written where the last one was, as the image
+   * says since then: if it is found before it was announced, it is known all the same.
    */
-  *announce(content: PatchContent, control: Uint8Array, image: Image): Protocol<void> {
-    const path = this.#path("spareMemory");
+  writesInPlace({ pages }: PatchContent): boolean {
+    const length = controlLength(pages.length);
+    return length <= SECTOR_BYTES && length === this.#controlBytes;
+  }
+
+  /**
+   * Has the image say that this patch is coming: a control.bin that is found is then
+   * known to belong here, or not to.
+   */
+  *announce(content: PatchContent, image: Image): Protocol<void> {
+    const { storage } = this;
     const length = content.pages.length * image.pageSize;
-    this.#memory ??= yield* perform(this.storage.open(path, "create"));
+    this.#memory ??= yield* perform(storage.open(this.#path("spareMemory"), "create"));
     if (this.#memoryBytes !== length) {
       yield* perform(this.#memory.truncate(length));
       this.#memoryBytes = length;
     }
-    yield* image.announce(announcementOf(content, control), [this.#memory]);
+    if (!this.writesInPlace(content)) {
+      yield* this.#removeControl();
+      this.#control = yield* perform(storage.open(this.#path("spareControl"), "create"));
+      this.#inode = (yield* perform(this.#control.state())).inode;
+    }
+    this.#bytes = encodeControl(content);
+    yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
   }
 
-  /** Writes control.bin and makes it durable. When it returns the patch is committed. */
-  *commit(bytes: Uint8Array): Protocol<void> {
+  /** Makes the announcement durable, and the pages. */
+  *syncAnnounced(image: Image): Protocol<void> {
+    yield* perform(this.storage.syncTogether([this.#memory!, image.checksums!.file]));
+  }
+
+  /**
+   * Writes control.bin and makes it durable, with the announcement where that isn't
+   * yet. When it returns the patch is committed.
+   */
+  *commit(image: Image, announced: boolean): Protocol<void> {
     const { storage } = this;
-    if (bytes.length > SECTOR_BYTES || bytes.length !== this.#controlBytes) {
-      yield* this.#removeControl();
-    }
-    const path = this.#path("spareControl");
-    this.#control ??= yield* perform(storage.open(path, "create"));
-    yield* writeFully(this.#control, bytes, 0);
-    this.#controlBytes = bytes.length;
+    const control = this.#control!;
+    yield* writeFully(control, this.#bytes, 0);
+    this.#controlBytes = this.#bytes.length;
     yield* perform(storage.rename(this.#path("spareMemory"), this.#path("memory")));
-    yield* perform(storage.rename(path, this.#path("control")));
-    yield* perform(storage.syncTogether([this.#control], this.directory));
+    yield* perform(storage.rename(this.#path("spareControl"), this.#path("control")));
+    const files = announced ? [control] : [control, this.#memory!, image.checksums!.file];
+    yield* perform(storage.syncTogether(files, this.directory));
   }
 
   /** Takes an applied patch away, keeping its files for the next one. */

@@ -7,6 +7,7 @@
  * Seed: _ce_patch_open, u3e_live.
  */
 import { LoomError } from "./errors.ts";
+import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
 import {
@@ -52,10 +53,11 @@ export interface Evidence {
 
 /**
  * What the image says of a whole control.bin. `announced`: it is the save that was
- * coming. `applied`: it is the one that came last. `foreign`: neither. `unknown`:
- * the image says nothing.
+ * coming. `applied`: it is the one that came last. `in flight`: it is in the file
+ * for the one after that, whose announcement was lost with it. `foreign`: none of
+ * these. `unknown`: the image says nothing.
  */
-export type Origin = "unknown" | "announced" | "applied" | "foreign";
+export type Origin = "unknown" | "announced" | "applied" | "in flight" | "foreign";
 
 /** What to do about the evidence. */
 export type Verdict =
@@ -100,6 +102,9 @@ export function decide(evidence: Evidence, loomPages: number, directory: string)
       "does not belong to this image: it was made for another, or for an older state of it",
     );
   }
+  if (!torn && evidence.origin === "in flight") {
+    return { action: "discard", patch: "discarded", reason: "never committed: not announced" };
+  }
   if (!torn && evidence.origin !== "applied") return { action: "apply" };
   if (evidence.complete || evidence.origin === "applied") {
     return {
@@ -138,15 +143,17 @@ export function* examine(
 ): Protocol<Evidence> {
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
+  let inode = 0n;
   if (controlFile) {
     try {
       control = yield* readControl(controlFile);
+      inode = (yield* perform(controlFile.state())).inode;
     } finally {
       yield* perform(controlFile.close());
     }
   }
   const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
-  const origin = originOf(control, image);
+  const origin = yield* originOf(control, inode, image);
   const evidence: Evidence = { control, memory, carried: 0, complete: false, origin };
   if (!control) return evidence;
   try {
@@ -164,14 +171,23 @@ export function* examine(
   return evidence;
 }
 
-function originOf(control: Control | undefined, image: Image | undefined): Origin {
+function* originOf(
+  control: Control | undefined,
+  inode: bigint,
+  image: Image | undefined,
+): Protocol<Origin> {
   const identity = image?.checksums?.identity;
   if (!control || control.torn || !identity) return "unknown";
   const { saving, applied } = identity;
   const { checksum, total, pages } = control;
   const announced = saving?.control === checksum && saving.total === total &&
     saving.records === pages.length;
-  return announced ? "announced" : applied === checksum ? "applied" : "foreign";
+  if (announced) return "announced";
+  if (applied === checksum) return "applied";
+  if (inode !== identity.control) return "foreign";
+  // The save after one that was announced is not begun before that one has arrived.
+  const arrived = !saving || (yield* savesOf(image!, identity)).applied === saving.control;
+  return arrived ? "in flight" : "foreign";
 }
 
 /** The largest control.bin that a loom of 16 GiB and 4 KiB pages can make: 32 MiB. */

@@ -10,7 +10,6 @@ import { endOfBits, hasBit } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
 import type { Image } from "./image.ts";
-import { encodeControl } from "./patch.ts";
 import { pagesFor, runsOf } from "./layout.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
@@ -90,15 +89,19 @@ export function* save(
     yield* patch.write();
     clock.lap("write");
     const content = patch.content();
-    const control = encodeControl(content);
     const changes = patch.pages.length > 0 || plan.total !== plan.old;
-    if (changes) yield* files.announce(content, control, image);
+    // What is known anyhow, and needs no room, takes one sync; anything else two.
+    const announced = !files.writesInPlace(content) || image.needsRoom(plan.total);
+    if (changes) {
+      yield* files.announce(content, image);
+      if (announced) yield* files.syncAnnounced(image);
+    }
     clock.lap("commit");
-    yield* reserve(image, patch.pages, plan.total);
+    if (announced) yield* reserve(image, patch.pages, plan.total);
     clock.lap("reserve");
     expectWhole(region, image);
     if (changes) {
-      yield* files.commit(control);
+      yield* files.commit(image, announced);
       progress.committed = true;
     }
     clock.lap("commit");
@@ -116,8 +119,7 @@ export function* save(
       clock.lap("apply");
       yield* image.sync();
       clock.lap("sync");
-      const { identity } = image.checksums!;
-      yield* image.identify(identity!.generation + 1, identity!.saving!.control);
+      yield* image.arrive();
       yield* files.retire();
     }
     yield* settle(target, plan, patch, settings.copyOut);

@@ -231,7 +231,7 @@ class SimulatedFile implements StorageFile {
     });
   }
 
-  /** There is always room on this disk. */
+  /** There is always room on this disk, and it is taken at once. */
   allocate(): Operation<boolean> {
     return operation("reserve space for", this.path, () => true);
   }
@@ -244,7 +244,7 @@ class SimulatedFile implements StorageFile {
   }
 
   hasHoles(): Operation<boolean> {
-    return operation("look at", this.path, () => true);
+    return operation("look at", this.path, () => false);
   }
 
   sync(): Operation<void> {
