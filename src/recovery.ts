@@ -235,7 +235,7 @@ export function* recover(
 ): Protocol<Recovery> {
   if (verdict.action === "none") return { patch: "none" };
   if (verdict.action === "apply") {
-    yield* syncPatch(storage, directory, evidence.memory!);
+    yield* syncPatch(storage, directory, evidence.memory!, image);
     yield* applyPatch(evidence.memory, evidence.control!, image);
     yield* removePatch(storage, directory);
     return { patch: "applied" };
@@ -244,15 +244,21 @@ export function* recover(
   return { patch: verdict.patch, reason: verdict.reason };
 }
 
-/** Commits a patch that was found whole: from now on no power cut takes any of it. */
+/**
+ * Commits a patch that was found whole: from now on no power cut takes any of it,
+ * nor the word that it belongs here.
+ */
 function* syncPatch(
   storage: Storage,
   directory: string,
   memory: StorageFile,
+  image: Image,
 ): Protocol<void> {
   const control = yield* perform(storage.open(join(directory, FILES.control), "read"));
   try {
-    yield* perform(storage.syncTogether([memory, control], directory));
+    const files = [memory, control];
+    if (image.checksums) files.push(image.checksums.file);
+    yield* perform(storage.syncTogether(files, directory));
   } finally {
     yield* perform(control.close());
   }

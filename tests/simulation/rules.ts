@@ -105,7 +105,14 @@ export const RULES: Record<string, Rule> = {
   "a patch that is found has its name synced before it is applied": {
     workload: "overwrite",
     breach: without((call) =>
-      isSync(call) && isDirectory(call) && call.previous === `sync ${FILES.control}`
+      isSync(call) && isDirectory(call) && /sync (control|checksums).bin/.test(call.previous)
+    ),
+  },
+  "a patch that is found has its announcement synced before it is applied": {
+    workload: "several saves of the same size",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.checksums &&
+      call.previous === `sync ${FILES.control}`
     ),
   },
   "what open decided is durable before the program sees it": {
