@@ -21,14 +21,14 @@ import type { Plan, SaveTarget } from "./save_plan.ts";
 export function releaseTail(
   target: SaveTarget,
   { old, total }: Plan,
-  copiedOut: boolean,
+  held: boolean,
 ): void {
   const { region, watermarks } = target;
   region.refresh();
   const stack = Math.floor((watermarks?.high ?? region.size) / region.pageSize);
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = total; page < old; page++) {
-    const inUse = page >= stack || copiedOut && region.isWritable(page);
+    const inUse = page >= stack || held && region.isWritable(page);
     if (!inUse || page === region.words.guardPage) continue;
     written.push({ page, bytes: region.bytes(page, 1).slice() });
   }
@@ -46,41 +46,44 @@ export function* settle(
   target: SaveTarget,
   plan: Plan,
   pages: PatchPages,
-  copiedOut: boolean,
+  held: boolean,
 ): Protocol<void> {
   const { region, image, watermarks } = target;
   // Workers may be writing to shared memory at this moment: it is not replaced.
   const shared = region.memory.buffer instanceof SharedArrayBuffer;
-  const remap = region.mapped && !(copiedOut && shared);
-  if (!remap) yield* reload(target, plan, pages, copiedOut);
+  const remap = region.mapped && !(held && shared);
+  if (!remap) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
   region.refresh();
-  if (copiedOut && remap && !region.tracker.protects) mapAsCopied(target, plan, pages);
+  if (held && remap && !region.tracker.protects) mapAsHeld(target, plan, pages);
   else if (remap) {
-    const runs = copiedOut ? plan.runs.flatMap((run) => stillClean(region, run)) : plan.runs;
+    const runs = held ? plan.runs.flatMap((run) => stillClean(region, run)) : plan.runs;
     for (const { first, count } of runs) {
       region.freeScratch(first, count);
       region.mapClean(image.file.descriptor, first, count);
     }
-  } else if (!copiedOut) {
+  } else if (!held) {
     for (const { first, count } of plan.runs) region.protectClean(first, count);
   }
   region.recountMappings(remap);
   region.setOpensAhead(true);
-  if (watermarks && !copiedOut) discardFree(region, watermarks);
+  region.held.letGo();
+  if (!watermarks) return;
+  if (held) region.postGuard();
+  else discardFree(region, watermarks);
 }
 
 /**
- * Where pages could not be made clean when they were copied out, they are now, if
- * they are still what was copied. Of the pages that are new in the image all are
+ * Where pages could not be made clean when they were held, they are now, if they are
+ * still what they were. Of the pages that are new in the image all are
  * mapped, in one piece, and those that were written meanwhile put back.
  */
-function mapAsCopied({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
+function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
   const { old, total, runs } = plan;
   const same: number[] = [];
   for (const { first, count } of runs.filter(({ first }) => first < old)) {
     for (let page = first; page < first + count; page++) {
-      if (pages.isAsCopied(page)) same.push(page);
+      if (pages.isAsHeld(page)) same.push(page);
     }
   }
   for (const { first, count } of runsOf(same)) {
@@ -90,9 +93,9 @@ function mapAsCopied({ region, image }: SaveTarget, plan: Plan, pages: PatchPage
   const touched = region.touched(old);
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = old; page < total; page++) {
-    if (!hasBit(touched, page - old) || pages.isAsCopied(page)) continue;
+    if (!hasBit(touched, page - old) || pages.isAsHeld(page)) continue;
     const bytes = region.bytes(page, 1);
-    const changed = pages.isCopied(page) || !isZero(bytes);
+    const changed = region.held.has(page) || !isZero(bytes);
     if (changed) written.push({ page, bytes: bytes.slice() });
   }
   region.mapClean(image.file.descriptor, old, total - old);
@@ -108,7 +111,7 @@ export function discardFree(
   region.discard(first, Math.floor(high / region.pageSize) - first);
 }
 
-/** The parts of a run that the program has not written since they were copied. */
+/** The parts of a run that the program has not written since they were held. */
 function stillClean(region: Region, { first, count }: Run): Run[] {
   const runs: Run[] = [];
   const end = first + count;
@@ -129,13 +132,13 @@ function* reload(
   { region, image }: SaveTarget,
   plan: Plan,
   pages: PatchPages,
-  copiedOut: boolean,
+  held: boolean,
 ): Protocol<void> {
   for (const page of plan.free) {
     const content = new Uint8Array(region.pageSize);
     yield* image.read(page, content);
     region.refresh();
-    if (page >= plan.total || copiedOut && !pages.isAsCopied(page)) continue;
+    if (page >= plan.total || held && !pages.isAsHeld(page)) continue;
     region.openDirty(page, 1);
     region.bytes(page, 1).set(content);
     if (region.tracker.protects) region.protectClean(page, 1);
