@@ -149,6 +149,12 @@ const SYMBOLS = {
     ],
     result: "void",
   },
+  loom_start_writeback_off_thread: {
+    name: "loom_start_writeback",
+    parameters: ["i32", "u64", "u64"],
+    result: "void",
+    nonblocking: true,
+  },
   loom_checksum_pages: {
     parameters: [
       "buffer", // pages

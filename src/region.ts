@@ -244,6 +244,7 @@ export class Region {
     const result = this.native.loom_map_file(this.#slot, descriptor, first, count, cleanAccess);
     this.#checked(result, "mmap");
     this.#markClean(first, count);
+    fillBits(this.words.own, first, count, false);
   }
 
   /**
@@ -277,6 +278,7 @@ export class Region {
   mapFresh(first: number, count: number): void {
     if (count === 0) return;
     this.freeScratch(first, count);
+    fillBits(this.words.own, first, count, false);
     const result = this.#scratch < 0
       ? this.native.loom_map_anonymous(this.#slot, first, count)
       : this.native.loom_map_scratch(this.#slot, this.#scratch, first, count);
@@ -316,6 +318,11 @@ export class Region {
     this.#checked(this.#tracker.open(this.#slot, 0, pages), "mprotect");
     fillBits(this.words.opened, 0, pages, true);
     this.#protectGuard(0, pages);
+  }
+
+  /** Whether pages can stay in memory of their own when they are clean. */
+  get keepsOwn(): boolean {
+    return this.mapped && this.#scratch < 0 && this.#tracker.name === "signal";
   }
 
   /** Hands pages back to the system; they read as zeros. */

@@ -6,8 +6,8 @@
 import { fillBits, wordsFor } from "./bitmap.ts";
 
 const HEADER_WORDS = 16;
-/** Dirty, opened, held; and two that are the library's own. */
-const BITMAPS = 5;
+/** Dirty, opened, held, own; and two that only the library uses. */
+const BITMAPS = 6;
 const FLAGS = 0;
 const GUARD_PAGE = 1;
 const LOW_PAGE = 2;
@@ -42,12 +42,14 @@ export class SharedWords {
   readonly opened: Uint32Array<ArrayBuffer>;
   /** Pages that a save needs as they are. */
   readonly held: Uint32Array<ArrayBuffer>;
+  /** Clean pages that have memory of their own, and are not mapped from the image. */
+  readonly own: Uint32Array<ArrayBuffer>;
 
   /** All pages are dirty, and there is neither an image nor a guard page. */
   constructor(pages: number) {
     const bitmap = wordsFor(pages);
     this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + BITMAPS * bitmap) * 4));
-    [this.dirty, this.opened, this.held] = [0, 1, 2].map((index) =>
+    [this.dirty, this.opened, this.held, this.own] = [0, 1, 2, 3].map((index) =>
       this.all.subarray(HEADER_WORDS + index * bitmap, HEADER_WORDS + (index + 1) * bitmap)
     );
     this.guardPage = undefined;

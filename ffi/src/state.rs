@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 pub const HEADER_WORDS: usize = 16;
 /// How many bitmaps there are.
 #[cfg(test)]
-pub const BITMAPS: usize = 5;
+pub const BITMAPS: usize = 6;
 
 /// Pages that were written, or count as written, since they were clean.
 const DIRTY: usize = 0;
@@ -17,10 +17,12 @@ const DIRTY: usize = 0;
 const OPENED: usize = 1;
 /// Pages that a save needs as they are.
 const HELD: usize = 2;
+/// Clean pages that have memory of their own, and are not mapped from the image.
+const OWN: usize = 3;
 /// Held pages that some thread copies, or has copied, aside.
-const CLAIMED: usize = 3;
+const CLAIMED: usize = 4;
 /// Held pages that have been copied aside.
-const KEPT: usize = 4;
+const KEPT: usize = 5;
 
 /// Set for good when the guard page was hit and there was nowhere left to move it.
 pub const FLAG_EXHAUSTED: u32 = 1;
@@ -156,11 +158,20 @@ impl State {
         self.clear(KEPT);
     }
 
-    /// How many pages of an aligned run, of 32 at most, are dirty.
-    pub fn count_dirty(&self, first: u32, count: u32) -> u32 {
-        let (word, lowest) = self.bit(DIRTY, first);
+    /// How many pages of an aligned run, of 32 at most, are in a bitmap.
+    fn count(&self, bitmap: usize, first: u32, count: u32) -> u32 {
+        let (word, lowest) = self.bit(bitmap, first);
         let mask = (u32::MAX >> (32 - count)) * lowest;
         (word.load(Ordering::Acquire) & mask).count_ones()
+    }
+
+    pub fn count_dirty(&self, first: u32, count: u32) -> u32 {
+        self.count(DIRTY, first, count)
+    }
+
+    /// Whether some page of an aligned run, of 32 at most, has memory of its own.
+    pub fn has_own(&self, first: u32, count: u32) -> bool {
+        self.count(OWN, first, count) > 0
     }
 
     /// Runs of pages, 32 at a time, some of which were opened ahead.
