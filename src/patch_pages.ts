@@ -13,8 +13,12 @@ import type { Plan, SaveTarget } from "./save_plan.ts";
 
 /** How many pages are copied, hashed and written at a time. */
 const BATCH_PAGES = 64;
+/** The same beside the program, whose turns each step waits for. */
+const HELD_BATCH_PAGES = 256;
 /** How many go to the image in one write. */
 const WRITE_PAGES = 256;
+/** How many writes beside the program are asked for at a time. */
+const WRITES = 64;
 /** About how many pages the kernel is asked at a time: nothing can be mapped meanwhile. */
 const SCAN_PAGES = 4096;
 
@@ -84,7 +88,7 @@ export class PatchPages {
     const { image, files, region } = this.target;
     const { pageSize } = region;
     const scratch = new Uint8Array(pageSize);
-    const checksums = new Uint32Array(new ArrayBuffer(BATCH_PAGES * 4));
+    const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
       const bytes = region.staging(batch.length);
@@ -122,11 +126,12 @@ export class PatchPages {
     for (const batch of this.#batches(this.pages)) {
       const bytes = region.staging(batch.length);
       yield* perform(region.held.gather(batch, bytes, null));
-      for (const { first, count, index } of runsOf(batch)) {
-        yield* image.write(
-          first,
-          bytes.subarray(index * pageSize, (index + count) * pageSize),
-        );
+      const runs = [...runsOf(batch)].map(({ first, count, index }) => ({
+        first,
+        pages: bytes.subarray(index * pageSize, (index + count) * pageSize),
+      }));
+      for (let at = 0; at < runs.length; at += WRITES) {
+        yield* image.writeTogether(runs.slice(at, at + WRITES));
       }
     }
   }
@@ -156,8 +161,9 @@ export class PatchPages {
   }
 
   *#batches(pages: number[]): Generator<number[]> {
-    for (let index = 0; index < pages.length; index += BATCH_PAGES) {
-      yield pages.slice(index, index + BATCH_PAGES);
+    const most = this.#held ? HELD_BATCH_PAGES : BATCH_PAGES;
+    for (let index = 0; index < pages.length; index += most) {
+      yield pages.slice(index, index + most);
     }
   }
 }

@@ -3,6 +3,7 @@
 //! is used takes memory. So there is no pool that could run out, and nobody waits for
 //! anything but a copy that another thread is making.
 
+use crate::checksum::loom_checksum_pages;
 use crate::errno;
 use crate::region::{self, Region};
 use crate::state::Word;
@@ -47,6 +48,24 @@ unsafe fn copy(into: *mut u8, from: *const u8, region: &Region) {
     unsafe { ptr::copy_nonoverlapping(from, into, region.page_size()) };
 }
 
+/// Copies a page of the region as a save wants it.
+///
+/// # Safety
+/// `into` has room for a page.
+unsafe fn read(region: &Region, page: u32, into: *mut u8) {
+    // SAFETY: the page lies in the region and is readable. The program may write it
+    // during the copy: then it was kept first, and that is copied instead.
+    unsafe { copy(into, region.address(page).cast(), region) };
+    fence(Ordering::SeqCst);
+    if region.state.is_kept(page) {
+        // SAFETY: what was kept stays as it is until the pages are let go.
+        unsafe { copy(into, place(region, page), region) };
+    }
+}
+
+/// How many pages are copied before they are hashed: few enough to be in the cache.
+const BATCH: u32 = 16;
+
 /// Copies `count` held pages as they were when they were held, or pages that aren't
 /// held as they are, one after the other, and writes their checksums unless `sums` is
 /// null. May run beside the program: it takes what was kept where the page has been
@@ -66,25 +85,27 @@ pub unsafe extern "C" fn loom_gather(
     let Some(region) = Region::at(slot) else {
         return -libc::EINVAL;
     };
-    for index in 0..count as usize {
-        // SAFETY: the caller's promise about `pages` and `into`.
-        let (page, into) = unsafe { (*pages.add(index), into.add(index * region.page_size())) };
-        if !region.contains(page, 1) {
-            return -libc::EINVAL;
+    let page_size = region.page_size();
+    let mut done = 0;
+    while done < count {
+        let batch = (count - done).min(BATCH);
+        for index in (done..done + batch).map(|index| index as usize) {
+            // SAFETY: the caller's promise about `pages` and `into`.
+            let (page, into) = unsafe { (*pages.add(index), into.add(index * page_size)) };
+            if !region.contains(page, 1) {
+                return -libc::EINVAL;
+            }
+            // SAFETY: there is room for a page, which nobody else knows of yet.
+            unsafe { read(&region, page, into) };
         }
-        // SAFETY: the page lies in the region and is readable. The program may write
-        // it during the copy: then it was kept first, and that is copied instead.
-        unsafe { copy(into, region.address(page).cast(), &region) };
-        fence(Ordering::SeqCst);
-        if region.state.is_kept(page) {
-            // SAFETY: what was kept stays as it is until the pages are let go.
-            unsafe { copy(into, place(&region, page), &region) };
+        if !sums.is_null() {
+            // SAFETY: these pages were just written; the caller's promise about `sums`.
+            unsafe {
+                let (first, sums) = (into.add(done as usize * page_size), sums.add(done as usize));
+                loom_checksum_pages(first.cast(), page_size as u32 / 4, batch, sums);
+            }
         }
-    }
-    if !sums.is_null() {
-        let page_words = region.page_size() as u32 / 4;
-        // SAFETY: the pages were just written, and nobody else knows of them yet.
-        unsafe { crate::checksum::loom_checksum_pages(into.cast(), page_words, count, sums) };
+        done += batch;
     }
     0
 }
