@@ -15,6 +15,7 @@ import type { Figure, Subject } from "./measure.ts";
 import * as open from "./open.ts";
 import * as saveManyPages from "./save_many_pages.ts";
 import * as saveOnePage from "./save_one_page.ts";
+import * as scale from "./scale.ts";
 import { isMet, ratioOf, table } from "./table.ts";
 import * as throughput from "./throughput.ts";
 
@@ -25,6 +26,7 @@ const SUBJECTS: Record<string, Subject> = {
   open,
   async_pause: asyncPause,
   throughput,
+  scale,
 };
 
 const { values, positionals } = parseArgs({

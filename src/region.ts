@@ -48,6 +48,8 @@ export class Region {
   readonly #coversAll: boolean;
   /** The memory's length when it was last looked at. */
   #length: number;
+  /** Whether some clean pages have memory of their own. */
+  hasOwn = false;
   #scratch = -1;
   #staging = new Uint8Array(0);
 

@@ -80,7 +80,7 @@ export function* settle(
   } else if (!held) {
     for (const { first, count } of plan.runs) region.protectClean(first, count);
   }
-  region.recountMappings(remap && region.words.own.every((word) => word === 0));
+  region.recountMappings(remap && !region.hasOwn);
   region.setOpensAhead(true);
   region.held.letGo();
   if (!watermarks) return;
@@ -117,6 +117,8 @@ function* mapClean({ region, image }: SaveTarget, runs: Run[], held: boolean): P
  */
 function changeOwn(region: Region, { runs, total }: Plan, dense: Run[]): Run[] {
   const { own } = region.words;
+  if (!region.hasOwn && dense.length === 0) return runs;
+  region.hasOwn = dense.length > 0;
   const others = own.slice();
   for (const { first, count } of runs) fillBits(others, first, count, true);
   for (const { first, count } of dense) fillBits(others, first, count, false);
