@@ -4,6 +4,7 @@
  * Where such a write can't be caught, all are copied aside at once.
  */
 import { fillBits, hasBit } from "./bitmap.ts";
+import { LoomError } from "./errors.ts";
 import type { Run } from "./layout.ts";
 import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
@@ -18,9 +19,22 @@ export class HeldPages {
     private readonly words: SharedWords,
   ) {}
 
-  /** Holds pages from now on; before they are protected. None must be held yet. */
+  /**
+   * Holds pages from now on; before they are protected.
+   *
+   * @throws {LoomError} `NO_MEMORY`
+   */
   hold(runs: Iterable<Run>): void {
-    checked(this.native.loom_reserve_aside(this.slot), "mmap");
+    try {
+      checked(this.native.loom_reserve_aside(this.slot), "mmap");
+    } catch (cause) {
+      throw new LoomError(
+        "NO_MEMORY",
+        "The system gives no address space to keep pages in while they are saved, as " +
+          "much as the loom has. Nothing was saved. Save with saveSync().",
+        { cause },
+      );
+    }
     this.#any = true;
     for (const { first, count } of runs) fillBits(this.words.held, first, count, true);
   }

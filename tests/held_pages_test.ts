@@ -5,6 +5,7 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { setImmediate } from "node:timers";
 import { SystemError } from "../src/errors.ts";
+import { native } from "../src/native.ts";
 import { Loom, type LoomOptions } from "../mod.ts";
 import { sameBytes } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
@@ -218,4 +219,19 @@ Deno.test("pages that are written save after save stay in memory; others go back
     );
     bytes.fill(2);
   }
+});
+
+Deno.test("with no room to keep pages in, save() says so, and saveSync() saves", async () => {
+  using temporary = temporaryDirectory();
+  const library = Object.create(native(), { loom_reserve_aside: { value: () => -12 } });
+  const storage = new FailingStorage();
+  const loom = openSyncOn(storage, temporary.path, { size: SIZE, tracker: "signal" }, library);
+  const memory = new Uint8Array(loom.buffer);
+  memory.fill(1);
+  const error = await loom.save().then(() => undefined, (error) => error);
+  assertEquals(error.code, "NO_MEMORY");
+  assertEquals(loom.check(), []);
+  assertEquals(loom.saveSync().written, PAGES);
+  assert(sameBytes(imageOf(temporary.path), memory));
+  loom.closeSync();
 });
