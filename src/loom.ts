@@ -217,7 +217,8 @@ export class Loom implements Disposable, AsyncDisposable {
    * ```
    *
    * @throws {LoomError} `NO_SPACE`, `IO`, `PERMISSION`: the save is undone and a
-   * later one can succeed; `FAILED`: reopen; `EXHAUSTED`, `INVARIANT`, `CLOSED`
+   * later one can succeed; `NO_MEMORY`: `saveSync` needs less; `FAILED`: reopen;
+   * `EXHAUSTED`, `INVARIANT`, `CLOSED`
    */
   save(options: SaveOptions = {}): Saving {
     const progress = new SaveProgress();
