@@ -5,7 +5,7 @@
  *
  * @module
  */
-export { Loom, type SaveOptions } from "./src/loom.ts";
+export { Loom, type SaveOptions, type Saving } from "./src/loom.ts";
 export type { LoomOptions, Tracker } from "./src/options.ts";
 export type { SavePhases, SaveReport } from "./src/save.ts";
 export type { LoomStats } from "./src/stats.ts";

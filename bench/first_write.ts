@@ -1,9 +1,9 @@
 /** What the first write to a page costs under each tracker. */
-import { Loom, LoomError, type Tracker } from "../mod.ts";
+import { Loom } from "../mod.ts";
 import { makeImage, MIB, PAGE, PrivateMapping } from "./floor.ts";
 import { type Figure, interleave, type Setting, shuffled, time } from "./measure.ts";
+import { availableTrackers } from "./trackers.ts";
 
-const TRACKERS = ["signal", "userfaultfd"] as const;
 const TARGETS = {
   signal: { sequential: 3, random: 4.5 },
   userfaultfd: { sequential: 1.3, random: 1.3 },
@@ -23,7 +23,7 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
   const path = `${directory}/image.bin`;
   const memory = new WebAssembly.Memory({ initial: size / 65536, maximum: size / 65536 });
   const figures: Figure[] = [];
-  for (const tracker of TRACKERS.filter((tracker) => isAvailable(directory, tracker))) {
+  for (const tracker of availableTrackers(directory)) {
     for (const order of ["sequential", "random"] as const) {
       const pages = orders[order];
       const { ours, floor } = await interleave(quick ? 5 : 15, {
@@ -48,16 +48,6 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
     }
   }
   return figures;
-}
-
-function isAvailable(directory: string, tracker: Tracker): boolean {
-  try {
-    Loom.openSync(directory, { tracker }).closeSync();
-    return true;
-  } catch (error) {
-    if (error instanceof LoomError && error.code === "UNSUPPORTED") return false;
-    throw error;
-  }
 }
 
 function writeEach(buffer: ArrayBuffer | SharedArrayBuffer, pages: Uint32Array): number {

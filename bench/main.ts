@@ -15,7 +15,9 @@ import type { Figure, Subject } from "./measure.ts";
 import * as open from "./open.ts";
 import * as saveManyPages from "./save_many_pages.ts";
 import * as saveOnePage from "./save_one_page.ts";
+import * as scale from "./scale.ts";
 import { isMet, ratioOf, table } from "./table.ts";
+import * as throughput from "./throughput.ts";
 
 const SUBJECTS: Record<string, Subject> = {
   first_write: firstWrite,
@@ -23,6 +25,8 @@ const SUBJECTS: Record<string, Subject> = {
   save_many_pages: saveManyPages,
   open,
   async_pause: asyncPause,
+  throughput,
+  scale,
 };
 
 const { values, positionals } = parseArgs({

@@ -9,7 +9,7 @@ export type Turn = () => number | Promise<number>;
 /** One line of the table. */
 export interface Figure {
   name: string;
-  unit: "µs" | "ms" | "MB";
+  unit: "ns" | "µs" | "ms" | "MB";
   ours: number;
   /** What the same costs without Loom, in the same run. */
   floor?: number;

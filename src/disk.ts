@@ -68,26 +68,25 @@ class DiskFile implements StorageFile {
       "write",
       () => {
         const count = fs.writeSync(this.descriptor, from, 0, from.length, position);
-        this.startWriteback(position, count);
+        if (isWorthStarting(position, count)) {
+          this.native.loom_start_writeback(...this.range(position, count));
+        }
         return count;
       },
       async () => {
         const count = await off<number>((done) =>
           fs.write(this.descriptor, from, 0, from.length, position, done)
         );
-        this.startWriteback(position, count);
+        if (isWorthStarting(position, count)) {
+          await this.native.loom_start_writeback_off_thread(...this.range(position, count));
+        }
         return count;
       },
     );
   }
 
-  /**
-   * What is written in large pieces is on its way to disk before it is synced; so is
-   * the beginning of a file, which for a small patch is all of it.
-   */
-  private startWriteback(position: number, length: number): void {
-    if (length < LARGE_BYTES && position > 0) return;
-    this.native.loom_start_writeback(this.descriptor, BigInt(position), BigInt(length));
+  private range(position: number, length: number): [number, bigint, bigint] {
+    return [this.descriptor, BigInt(position), BigInt(length)];
   }
 
   truncate(size: number): Operation<void> {
@@ -99,7 +98,7 @@ class DiskFile implements StorageFile {
   }
 
   allocate(position: number, length: number): Operation<boolean> {
-    const range = [this.descriptor, BigInt(position), BigInt(length)] as const;
+    const range = this.range(position, length);
     const { loom_allocate, loom_allocate_off_thread } = this.native;
     return this.operation(
       "reserve space for",
@@ -133,6 +132,14 @@ class DiskFile implements StorageFile {
       () => off<void>((done) => fs.close(this.descriptor, done)),
     );
   }
+}
+
+/**
+ * What is written in large pieces is on its way to disk before it is synced; so is the
+ * beginning of a file, which for a small patch is all of it.
+ */
+function isWorthStarting(position: number, length: number): boolean {
+  return length >= LARGE_BYTES || position === 0;
 }
 
 /** Some file systems can't reserve; then running out of space shows later. */

@@ -20,7 +20,7 @@ import { type Native, native } from "./native.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
 import { type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
-import { emptyReport, save, type SaveReport } from "./save.ts";
+import { emptyReport, save, SaveProgress, type SaveReport } from "./save.ts";
 import type { SaveTarget } from "./save_plan.ts";
 import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
@@ -37,6 +37,17 @@ export interface SaveOptions {
   isFree?: (page: number) => boolean;
   /** Undoes the save, if it comes before the commit. */
   signal?: AbortSignal;
+}
+
+/** A save under way: awaiting it awaits its end. */
+export interface Saving extends Promise<SaveReport> {
+  /**
+   * Fulfilled at the commit, when the save survives any crash; at the end, where there
+   * was nothing to commit. Rejected with the save if it is undone.
+   */
+  readonly committed: Promise<void>;
+  /** Fulfilled at the end, when the image has the pages: the save itself. */
+  readonly applied: Promise<SaveReport>;
 }
 
 const OPEN = Symbol("open");
@@ -188,9 +199,10 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Saves what changed and returns when it is on disk. The event loop is blocked
-   * while the pages are copied out; what the program writes after the call is the
-   * next save's. Saves never overlap: a second call waits for the first.
+   * Saves what changed, as it is at the call; what the program writes afterwards is
+   * the next save's. Awaiting it awaits the end, `committed` the moment from which
+   * the save survives any crash. Saves never overlap: a second call waits for the
+   * first.
    *
    * ```ts
    * import { Loom } from "../mod.ts";
@@ -198,21 +210,24 @@ export class Loom implements Disposable, AsyncDisposable {
    *
    * await using loom = await Loom.open(Deno.makeTempDirSync(), { size: 1 << 20 });
    * new Uint8Array(loom.buffer)[0] = 1;
-   * const report = await loom.save();
+   * const saving = loom.save();
+   * await saving.committed;
+   * const report = await saving;
    * assertEquals(report.written, 1);
    * ```
    *
    * @throws {LoomError} `NO_SPACE`, `IO`, `PERMISSION`: the save is undone and a
-   * later one can succeed; `FAILED`: reopen; `EXHAUSTED`, `INVARIANT`, `CLOSED`
+   * later one can succeed; `NO_MEMORY`: `saveSync` needs less; `FAILED`: reopen;
+   * `EXHAUSTED`, `INVARIANT`, `CLOSED`
    */
-  save(options: SaveOptions = {}): Promise<SaveReport> {
-    return this.#turns.take("a save", async () => {
+  save(options: SaveOptions = {}): Saving {
+    const progress = new SaveProgress();
+    const applied = this.#turns.take("a save", async () => {
       this.#usable();
       const { isFree, signal } = checkedSave(options);
-      const progress = { committed: false };
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, copyOut: true };
+      const settings = { isFree, hold: true };
       const report = await run(
         save(this.#target(), settings, progress),
         signal,
@@ -221,6 +236,10 @@ export class Loom implements Disposable, AsyncDisposable {
       this.#validate("after", false);
       return report;
     });
+    const committed = Promise.race([progress.whenCommitted, applied.then(() => {})]);
+    // Whoever awaits only the end is told there.
+    committed.catch(() => {});
+    return Object.assign(applied, { committed, applied });
   }
 
   /**
@@ -235,8 +254,8 @@ export class Loom implements Disposable, AsyncDisposable {
       const { isFree } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, copyOut: false };
-      const report = runSync(save(this.#target(), settings, { committed: false }));
+      const settings = { isFree, hold: false };
+      const report = runSync(save(this.#target(), settings, new SaveProgress()));
       this.#validate("after", true);
       return report;
     });
@@ -385,8 +404,6 @@ export class Loom implements Disposable, AsyncDisposable {
       region,
       image: image!,
       files,
-      checksumPages: (words, pageWords, into) =>
-        native().loom_checksum_pages(words, pageWords, into.length, into),
       watermarks: this.#watermarks,
       fail: (reason) => this.#failure ??= reason,
     };

@@ -75,6 +75,41 @@ const SYMBOLS = {
     ],
     result: "i32",
   },
+  loom_copied: {
+    parameters: [
+      "u32", // slot
+      "u32", // first page
+      "u32", // count
+      "buffer", // bitmap
+    ],
+    result: "i32",
+  },
+  loom_copied_off_thread: {
+    name: "loom_copied",
+    parameters: ["u32", "u32", "u32", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
+  loom_reserve_aside: { parameters: ["u32"], result: "i32" },
+  loom_keep: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  loom_is_as_kept: { parameters: ["u32", "u32"], result: "i32" },
+  loom_let_go: { parameters: ["u32"], result: "i32" },
+  loom_gather: {
+    parameters: [
+      "u32", // slot
+      "buffer", // page numbers
+      "u32", // count
+      "buffer", // their content
+      "buffer", // their checksums, or null
+    ],
+    result: "i32",
+  },
+  loom_gather_off_thread: {
+    name: "loom_gather",
+    parameters: ["u32", "buffer", "u32", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   loom_touched: {
     parameters: [
       "u32", // slot
@@ -113,6 +148,12 @@ const SYMBOLS = {
       "u64", // length
     ],
     result: "void",
+  },
+  loom_start_writeback_off_thread: {
+    name: "loom_start_writeback",
+    parameters: ["i32", "u64", "u64"],
+    result: "void",
+    nonblocking: true,
   },
   loom_checksum_pages: {
     parameters: [

@@ -1,37 +1,35 @@
 /**
- * The pages of one save, between the region, the patch and the image: copied out,
- * hashed, left out where they haven't changed, written to both.
+ * The pages of one save, between the region, the patch and the image: copied,
+ * hashed, left out where they haven't changed, written to both. A save that runs
+ * beside the program holds them first, so that they stay what they were.
  *
  * Seed: _ce_patch_save_page.
  */
-import { equalPages, wordsOf } from "./checksum.ts";
+import { hasBit } from "./bitmap.ts";
 import { runsOf } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
-import type { Protocol } from "./protocol.ts";
-import type { Region } from "./region.ts";
+import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 
 /** How many pages are copied, hashed and written at a time. */
 const BATCH_PAGES = 64;
+/** The same beside the program, whose turns each step waits for. */
+const HELD_BATCH_PAGES = 256;
 /** How many go to the image in one write. */
 const WRITE_PAGES = 256;
-
-/** Pages on their way to disk, and their content. */
-interface Batch {
-  pages: number[];
-  bytes: Uint8Array<ArrayBuffer>;
-  /** Which of them, by index, differ from the image. */
-  changed: number[];
-}
+/** How many writes beside the program are asked for at a time. */
+const WRITES = 64;
+/** About how many pages the kernel is asked at a time: nothing can be mapped meanwhile. */
+const SCAN_PAGES = 4096;
 
 export class PatchPages {
   /** The pages that changed. */
   readonly pages: number[] = [];
+  /** How many pages of the image turned out to be what it has already. */
+  unchanged = 0;
   readonly #checksums: number[] = [];
-  /** What was copied out; undefined where the save reads the region as it goes. */
-  #copies?: Batch[];
-  /** The content of every page as it was copied, where the tracker can't tell. */
-  readonly #copied = new Map<number, Uint8Array>();
+  #held = false;
+  /** How many runs of the plan have been made clean. */
   #sealed = 0;
 
   constructor(private readonly target: SaveTarget, private readonly plan: Plan) {}
@@ -46,47 +44,38 @@ export class PatchPages {
   }
 
   /**
-   * Copies all pages of the save, so that whatever the program writes from now on
-   * is the next save's. Where the tracker can, they are made clean first.
+   * Holds all pages of the save, so that whatever the program writes from now on is
+   * the next save's. Where the tracker can, they are made clean.
    */
-  copyOut(): void {
+  hold(): void {
     const { region } = this.target;
+    const { held } = region;
+    const { candidates, free, runs, old, total } = this.plan;
+    this.#held = true;
     region.setOpensAhead(false);
-    for (const { first, count } of region.tracker.protects ? this.plan.runs : []) {
+    held.hold(runsOf(candidates));
+    if (!region.tracker.protects) held.hold(runsOf(free));
+    for (const { first, count } of region.tracker.protects ? runs : []) {
       region.protectClean(first, count);
       this.#sealed++;
     }
-    region.imagePages = Math.max(this.plan.old, this.plan.total);
-    this.#copies = [];
-    for (const pages of this.#slices()) {
-      const bytes = new Uint8Array(pages.length * region.pageSize);
-      copyPages(region, pages, bytes);
-      this.#copies.push({ pages, bytes, changed: [] });
-      if (region.tracker.protects) continue;
-      for (const [index, page] of pages.entries()) {
-        this.#copied.set(page, pageOf(bytes, index, region.pageSize));
-      }
+    region.imagePages = Math.max(old, total);
+    if (region.catchesWrites) return;
+    for (const pages of [candidates, free]) {
+      for (const { first, count } of runsOf(pages)) held.keep(first, count);
     }
-    if (region.tracker.protects) return;
-    for (const page of this.plan.free) this.#copied.set(page, region.bytes(page, 1).slice());
   }
 
-  /** Whether a page was copied out: one of zeros that is new in the image was not. */
-  isCopied(page: number): boolean {
-    return this.#copied.has(page);
-  }
-
-  /** Whether a page of the save was not written since it was copied out. */
-  isAsCopied(page: number): boolean {
+  /** Whether a page of the save was not written since it was held. */
+  isAsHeld(page: number): boolean {
     const { region } = this.target;
-    if (region.tracker.protects) return !region.isWritable(page);
-    const copy = this.#copied.get(page);
-    return copy !== undefined && equalPages(region.bytes(page, 1), copy);
+    return region.tracker.protects ? !region.isWritable(page) : region.held.isAsKept(page);
   }
 
   /** Gives the pages back as they were: dirty, and all the program's. */
   putBack(): void {
     const { region } = this.target;
+    region.held.letGo();
     for (const { first, count } of this.plan.runs.slice(0, this.#sealed)) {
       region.openDirty(first, count);
     }
@@ -96,20 +85,24 @@ export class PatchPages {
 
   /** Hashes the pages and writes those that changed to memory.bin. */
   *write(): Protocol<void> {
-    const { image, files, region, checksumPages } = this.target;
+    const { image, files, region } = this.target;
     const { pageSize } = region;
     const scratch = new Uint8Array(pageSize);
-    const checksums = new Uint32Array(BATCH_PAGES);
+    const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
     yield* image.checksums!.load();
-    for (const batch of this.#copies ?? this.#batches()) {
-      const { pages, bytes, changed } = batch;
-      checksumPages(wordsOf(bytes), pageSize / 4, checksums.subarray(0, pages.length));
+    for (const batch of this.#batches(yield* this.#written())) {
+      const bytes = region.staging(batch.length);
+      yield* perform(region.held.gather(batch, bytes, checksums));
       let position = this.pages.length * pageSize;
-      for (let index = 0; index < pages.length; index++) {
-        const content = pageOf(bytes, index, pageSize);
-        if (yield* image.holds(pages[index], content, checksums[index], scratch)) continue;
+      const changed: number[] = [];
+      for (let index = 0; index < batch.length; index++) {
+        const content = bytes.subarray(index * pageSize, (index + 1) * pageSize);
+        if (yield* image.holds(batch[index], content, checksums[index], scratch)) {
+          if (batch[index] < this.plan.old) this.unchanged++;
+          continue;
+        }
         changed.push(index);
-        this.pages.push(pages[index]);
+        this.pages.push(batch[index]);
         this.#checksums.push(checksums[index]);
       }
       for (const { first, count } of runsOf(changed)) {
@@ -124,16 +117,21 @@ export class PatchPages {
   *apply(): Protocol<void> {
     const { region, image } = this.target;
     const { pageSize } = region;
-    if (!this.#copies) {
+    if (!this.#held) {
       for (const { first, count } of runsOf(this.pages, WRITE_PAGES)) {
         yield* image.write(first, region.bytes(first, count));
       }
       return;
     }
-    for (const { pages, bytes, changed } of this.#copies) {
-      for (const run of runsOf(changed.map((index) => pages[index]))) {
-        const start = changed[run.index] * pageSize;
-        yield* image.write(run.first, bytes.subarray(start, start + run.count * pageSize));
+    for (const batch of this.#batches(this.pages)) {
+      const bytes = region.staging(batch.length);
+      yield* perform(region.held.gather(batch, bytes, null));
+      const runs = [...runsOf(batch)].map(({ first, count, index }) => ({
+        first,
+        pages: bytes.subarray(index * pageSize, (index + count) * pageSize),
+      }));
+      for (let at = 0; at < runs.length; at += WRITES) {
+        yield* image.writeTogether(runs.slice(at, at + WRITES));
       }
     }
   }
@@ -147,32 +145,25 @@ export class PatchPages {
     if (added < total - old) image.markSparse();
   }
 
-  *#slices(): Generator<number[]> {
-    const { candidates } = this.plan;
-    for (let index = 0; index < candidates.length; index += BATCH_PAGES) {
-      yield candidates.slice(index, index + BATCH_PAGES);
-    }
-  }
-
-  /** The pages as they are now, one batch at a time in one buffer. */
-  *#batches(): Generator<Batch> {
+  /** The candidates but for those that were opened ahead and not written. */
+  *#written(): Protocol<number[]> {
     const { region } = this.target;
-    const most = Math.min(BATCH_PAGES, this.plan.candidates.length);
-    const staging = new Uint8Array(most * region.pageSize);
-    for (const pages of this.#slices()) {
-      const bytes = staging.subarray(0, pages.length * region.pageSize);
-      copyPages(region, pages, bytes);
-      yield { pages, bytes, changed: [] };
+    const { candidates, opened } = this.plan;
+    if (!opened) return candidates;
+    const copied = new Uint32Array(opened.length);
+    const words = SCAN_PAGES / 32;
+    for (let word = 0; word < opened.length; word += words) {
+      if (opened.subarray(word, word + words).every((bits) => bits === 0)) continue;
+      const pages = Math.min(SCAN_PAGES, this.plan.old - word * 32);
+      copied.set(yield* perform(region.copied(word * 32, pages)), word);
     }
+    return candidates.filter((page) => !hasBit(opened, page) || hasBit(copied, page));
   }
-}
 
-function pageOf(bytes: Uint8Array<ArrayBuffer>, index: number, pageSize: number) {
-  return bytes.subarray(index * pageSize, (index + 1) * pageSize);
-}
-
-function copyPages(region: Region, pages: number[], into: Uint8Array): void {
-  for (const { first, count, index } of runsOf(pages)) {
-    into.set(region.bytes(first, count), index * region.pageSize);
+  *#batches(pages: number[]): Generator<number[]> {
+    const most = this.#held ? HELD_BATCH_PAGES : BATCH_PAGES;
+    for (let index = 0; index < pages.length; index += most) {
+      yield pages.slice(index, index + most);
+    }
   }
 }

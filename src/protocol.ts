@@ -5,6 +5,7 @@
  * error, back in. Nothing here touches a disk.
  */
 import { fromSystem } from "./errors.ts";
+import { setImmediate } from "node:timers";
 
 /** One thing to do to a file, described and not yet done. */
 export interface Operation<T> {
@@ -22,6 +23,16 @@ export type Protocol<T> = Generator<Operation<any>, T, any>;
 /** Performs one operation, as a step of a protocol. */
 export function* perform<T>(operation: Operation<T>): Protocol<T> {
   return (yield operation) as T;
+}
+
+/** Lets the program's other work have its turn. */
+export function turn(): Operation<void> {
+  return {
+    action: "wait",
+    path: "the event loop",
+    sync: () => {},
+    async: () => new Promise((resolve) => void setImmediate(resolve)),
+  };
 }
 
 /** Several operations at once; asynchronously they overlap. The first error wins. */

@@ -8,9 +8,11 @@
  */
 import { countBits, endOfBits, fillBits, hasBit, runsOfBits, wordsFor } from "./bitmap.ts";
 import { LoomError, type SystemError } from "./errors.ts";
+import { HeldPages } from "./held_pages.ts";
 import type { Run } from "./layout.ts";
 import { checked, type Native } from "./native.ts";
 import type { Settings } from "./options.ts";
+import type { Operation } from "./protocol.ts";
 import { SharedWords } from "./shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
 
@@ -33,13 +35,23 @@ export class Region {
   readonly pages: number;
   /** What is shared with the fault handler: the dirty set among it. */
   readonly words: SharedWords;
+  /** What a save needs as it is while the program goes on. */
+  readonly held: HeldPages;
+  /**
+   * Whether the first write to a held page can be caught. V8 makes a whole memory
+   * writable when it grows, which one that was brought along may do at any moment.
+   */
+  readonly catchesWrites: boolean;
   readonly #slot: number;
   readonly #tracker: PageTracker;
   /** Whether the whole memory was covered when it was attached. */
   readonly #coversAll: boolean;
   /** The memory's length when it was last looked at. */
   #length: number;
+  /** Whether some clean pages have memory of their own. */
+  hasOwn = false;
   #scratch = -1;
+  #staging = new Uint8Array(0);
 
   /**
    * Attaches a memory, as far as the settings say. All pages are dirty.
@@ -72,6 +84,8 @@ export class Region {
       native.loom_detach(this.#slot);
       throw error;
     }
+    this.held = new HeldPages(native, this.#slot, this.words);
+    this.catchesWrites = this.#tracker.catches && !settings.memory;
     this.setOpensAhead(true);
     attached.add(this);
   }
@@ -112,6 +126,13 @@ export class Region {
       first * this.pageSize,
       count * this.pageSize,
     ) as Uint8Array<ArrayBuffer>;
+  }
+
+  /** Room for the content of so many pages, which the next call gives again. */
+  staging(pages: number): Uint8Array<ArrayBuffer> {
+    const length = pages * this.pageSize;
+    if (this.#staging.length < length) this.#staging = new Uint8Array(length);
+    return this.#staging.subarray(0, length);
   }
 
   /** Whether the memory still lies where it was attached, and is large enough. */
@@ -189,6 +210,20 @@ export class Region {
     return { dirty, opened: both };
   }
 
+  /** A bit for each of some pages: whether the kernel has copied it from the image. */
+  copied(first: number, count: number): Operation<Uint32Array> {
+    const bitmap = new Uint32Array(new ArrayBuffer(wordsFor(count) * 4));
+    const { loom_copied, loom_copied_off_thread } = this.native;
+    const call = [this.#slot, first, count, bitmap] as const;
+    return {
+      action: "inspect",
+      path: "the loom's memory",
+      sync: () => (this.#checked(loom_copied(...call), "inspect"), bitmap),
+      async:
+        async () => (this.#checked(await loom_copied_off_thread(...call), "inspect"), bitmap),
+    };
+  }
+
   /** The page after the last one that is in the image or was ever touched. */
   touchedEnd(): number {
     return this.imagePages + endOfBits(this.touched(this.imagePages));
@@ -211,6 +246,7 @@ export class Region {
     const result = this.native.loom_map_file(this.#slot, descriptor, first, count, cleanAccess);
     this.#checked(result, "mmap");
     this.#markClean(first, count);
+    fillBits(this.words.own, first, count, false);
   }
 
   /**
@@ -234,6 +270,7 @@ export class Region {
   /** Makes pages writable and dirty where they lie. */
   openDirty(first: number, count: number): void {
     if (count === 0) return;
+    this.held.keep(first, count);
     this.#checked(this.#tracker.open(this.#slot, first, count), "mprotect");
     fillBits(this.words.dirty, first, count, true);
     this.#protectGuard(first, count);
@@ -243,6 +280,7 @@ export class Region {
   mapFresh(first: number, count: number): void {
     if (count === 0) return;
     this.freeScratch(first, count);
+    fillBits(this.words.own, first, count, false);
     const result = this.#scratch < 0
       ? this.native.loom_map_anonymous(this.#slot, first, count)
       : this.native.loom_map_scratch(this.#slot, this.#scratch, first, count);
@@ -278,9 +316,15 @@ export class Region {
   untrack(): void {
     const pages = this.imagePages;
     if (pages === 0 || this.#tracker.name !== "signal") return;
+    this.held.keep(0, pages);
     this.#checked(this.#tracker.open(this.#slot, 0, pages), "mprotect");
     fillBits(this.words.opened, 0, pages, true);
     this.#protectGuard(0, pages);
+  }
+
+  /** Whether pages can stay in memory of their own when they are clean. */
+  get keepsOwn(): boolean {
+    return this.mapped && this.#scratch < 0 && this.#tracker.name === "signal";
   }
 
   /** Hands pages back to the system; they read as zeros. */
@@ -319,7 +363,9 @@ export class Region {
     const old = words.guardPage;
     if (old !== undefined && old > lowPage && old < highPage) return;
     const room = highPage - lowPage;
-    const guard = room > 1 ? lowPage + (room >>> 1) : undefined;
+    const middle = lowPage + (room >>> 1);
+    // A save that reads held pages must not find the guard there: settle posts it.
+    const guard = room > 1 && !this.held.has(middle) ? middle : undefined;
     words.guardPage = guard;
     if (old !== undefined) {
       this.#checked(this.native.loom_protect(this.#slot, old, 1, ACCESS.write), "mprotect");
@@ -327,6 +373,12 @@ export class Region {
     if (guard === undefined) return;
     fillBits(words.dirty, guard, 1, true);
     this.#protectGuard(guard, 1);
+  }
+
+  /** Posts the guard page, where there was no place for it while a save was under way. */
+  postGuard(): void {
+    const { guardPage, lowPage, highPage } = this.words;
+    if (guardPage === undefined) this.setFreeSpace(lowPage, highPage);
   }
 
   /** Closes the guard page again where something was mapped or opened over it. */

@@ -6,8 +6,7 @@
  *
  * Seed: u3e_save, _ce_patch_compose.
  */
-import { endOfBits, hasBit } from "./bitmap.ts";
-import { isZero } from "./checksum.ts";
+import { countBits, endOfBits, hasBit, wordsFor } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
 import type { Image } from "./image.ts";
 import { pagesFor, runsOf } from "./layout.ts";
@@ -19,7 +18,7 @@ import { discardFree, releaseTail, settle } from "./settle.ts";
 
 /** The time that each phase of a save took, in milliseconds. */
 export interface SavePhases {
-  /** Finding the dirty pages; copying them, where the save goes on off the thread. */
+  /** Finding the dirty pages; holding them, where the program goes on meanwhile. */
   collect: number;
   /** Hashing the pages and writing them to memory.bin. */
   write: number;
@@ -58,13 +57,28 @@ export interface SaveReport {
 /** How to save. */
 export interface SaveSettings {
   isFree?: (page: number) => boolean;
-  /** Copy the pages out first, so that the program can go on while they are written. */
-  copyOut: boolean;
+  /** Hold the pages as they are, so that the program can go on while they are written. */
+  hold: boolean;
 }
 
-/** How far a save is, for whoever wants to stop it. */
-export interface SaveProgress {
-  committed: boolean;
+/** How far a save is, for whoever wants to stop it or waits for the commit. */
+export class SaveProgress {
+  #committed = false;
+  readonly #commit = Promise.withResolvers<void>();
+
+  get committed(): boolean {
+    return this.#committed;
+  }
+
+  /** Fulfilled at the commit. */
+  get whenCommitted(): Promise<void> {
+    return this.#commit.promise;
+  }
+
+  commit(): void {
+    this.#committed = true;
+    this.#commit.resolve();
+  }
 }
 
 /** The save, from the first look at the dirty set to clean pages. */
@@ -76,11 +90,11 @@ export function* save(
   const { region, image, files } = target;
   expectCovered(region);
   const clock = new Clock();
-  const plan = collect(target, settings.isFree);
+  const plan = collect(target, settings);
   const patch = new PatchPages(target, plan);
   try {
-    if (settings.copyOut) {
-      patch.copyOut();
+    if (settings.hold) {
+      patch.hold();
       // What is free now may be in use by the time that the save ends.
       if (target.watermarks) discardFree(region, target.watermarks);
     }
@@ -102,7 +116,7 @@ export function* save(
     expectWhole(region, image);
     if (changes) {
       yield* files.commit(image, announced);
-      progress.committed = true;
+      progress.commit();
     }
     clock.lap("commit");
   } catch (error) {
@@ -112,9 +126,10 @@ export function* save(
   }
   try {
     if (progress.committed) {
-      if (plan.total < plan.old) releaseTail(target, plan, settings.copyOut);
+      if (plan.total < plan.old) releaseTail(target, plan, settings.hold);
       yield* patch.apply();
       yield* patch.note();
+      if (region.tracker.protects) region.held.letGo();
       yield* image.resize(plan.total);
       clock.lap("apply");
       yield* image.sync();
@@ -122,7 +137,7 @@ export function* save(
       yield* image.arrive();
       yield* files.retire();
     }
-    yield* settle(target, plan, patch, settings.copyOut);
+    yield* settle(target, plan, patch, settings.hold);
     clock.lap("settle");
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -138,7 +153,7 @@ export function* save(
   return {
     written: patch.pages.length,
     skipped: plan.free.length,
-    unchanged: plan.candidates.length - patch.pages.length,
+    unchanged: patch.unchanged,
     truncated: Math.max(0, plan.old - plan.total),
     imagePages: plan.total,
     bytes: patch.pages.length * region.pageSize * 2,
@@ -152,10 +167,16 @@ export function emptyReport(imagePages: number): SaveReport {
   return { written: 0, skipped: 0, unchanged: 0, truncated: 0, imagePages, bytes: 0, ms };
 }
 
+/** From so many on, pages opened ahead are looked at when they are written, not at the call. */
+const MANY_OPENED = 4096;
+
 /** Which pages are dirty, and how long will the image be? */
-function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
+function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
   const { region, image, watermarks } = target;
-  region.refresh();
+  const { opened } = region.words;
+  const later = hold && !isFree && region.catchesWrites && region.tracker.exact &&
+    countBits(opened, 0, region.imagePages) > MANY_OPENED;
+  if (!later) region.refresh();
   const old = image.pages;
   const touched = region.touched(old);
   const total = watermarks
@@ -163,6 +184,7 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
     : old + endOfBits(touched);
   const kept = Math.min(old, total);
   const plan: Plan = { old, total, candidates: [], free: [], runs: [] };
+  if (later) plan.opened = opened.slice(0, wordsFor(old));
   const consider = (page: number) => {
     if (isFree?.(page)) plan.free.push(page);
     else plan.candidates.push(page);
@@ -170,12 +192,13 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
   for (const run of region.writableRuns(0, kept)) {
     plan.runs.push(run);
     for (let page = run.first; page < run.first + run.count; page++) {
-      if (region.isDirty(page)) consider(page);
+      if (later || region.isDirty(page)) consider(page);
     }
   }
-  // Pages beyond the image that were never touched, or are all zeros, become holes.
+  // Pages beyond the image that were never touched become holes; so do those that turn
+  // out to be all zeros.
   for (let page = old; page < total; page++) {
-    if (hasBit(touched, page - old) && !isZero(region.bytes(page, 1))) consider(page);
+    if (hasBit(touched, page - old)) consider(page);
   }
   if (total > old) plan.runs.push({ first: old, count: total - old });
   return plan;

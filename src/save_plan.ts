@@ -1,7 +1,6 @@
 /**
  * What a save works on, and what it found to do when it began. Shapes only.
  */
-import type { checksumPages } from "./checksum.ts";
 import type { Image } from "./image.ts";
 import type { Run } from "./layout.ts";
 import type { PatchFiles } from "./patch_files.ts";
@@ -12,8 +11,6 @@ export interface SaveTarget {
   readonly region: Region;
   readonly image: Image;
   readonly files: PatchFiles;
-  /** Hashes pages: the library's way, as {@linkcode checksumPages} does. */
-  readonly checksumPages: typeof checksumPages;
   /** The watermarks in bytes, where the program has set them. */
   readonly watermarks?: { low: number; high: number };
   /** Called when disk or memory is not to be trusted any more. */
@@ -27,6 +24,8 @@ export interface Plan {
   total: number;
   /** Pages to write, unless their content turns out to be the image's. */
   candidates: number[];
+  /** A bit for each page that is a candidate though it was perhaps only opened ahead. */
+  opened?: Uint32Array;
   /** Dirty pages that the program says are free. */
   free: number[];
   /** Runs of pages that stop being clean or dirty as they were: all that settle must touch. */

@@ -1,17 +1,31 @@
 /**
  * What happens to memory when a save is on disk: the pages of the save become
- * clean, mapped from the image again; pages that the image lost become fresh; the
- * free space is handed back.
+ * clean; those that earlier saves left in memory of their own are mapped from the
+ * image again; pages that the image lost become fresh; the free space is handed
+ * back.
  *
  * Seed: _ce_loom_mapf, _ce_loom_protect, u3e_toss, as u3e_save uses them.
  */
-import { fillBits, hasBit } from "./bitmap.ts";
+import { fillBits, hasBit, runsOfBits } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
 import { pagesFor, type Run, runsOf } from "./layout.ts";
 import type { PatchPages } from "./patch_pages.ts";
-import type { Protocol } from "./protocol.ts";
+import { perform, type Protocol, turn } from "./protocol.ts";
 import type { Region } from "./region.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
+
+/**
+ * Runs of fewer pages are mapped from the image at once: pages that stay in memory of
+ * their own are mappings apart, and faults there open no page ahead.
+ */
+const DENSE_PAGES = 16;
+
+/**
+ * So many pages, or runs of them, are mapped before the program has its turn: about a
+ * millisecond's worth.
+ */
+const SLICE_PAGES = 512;
+const SLICE_RUNS = 64;
 
 /**
  * The pages that the image loses become fresh memory, before the file is cut:
@@ -21,14 +35,14 @@ import type { Plan, SaveTarget } from "./save_plan.ts";
 export function releaseTail(
   target: SaveTarget,
   { old, total }: Plan,
-  copiedOut: boolean,
+  held: boolean,
 ): void {
   const { region, watermarks } = target;
   region.refresh();
   const stack = Math.floor((watermarks?.high ?? region.size) / region.pageSize);
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = total; page < old; page++) {
-    const inUse = page >= stack || copiedOut && region.isWritable(page);
+    const inUse = page >= stack || held && region.isWritable(page);
     if (!inUse || page === region.words.guardPage) continue;
     written.push({ page, bytes: region.bytes(page, 1).slice() });
   }
@@ -46,41 +60,84 @@ export function* settle(
   target: SaveTarget,
   plan: Plan,
   pages: PatchPages,
-  copiedOut: boolean,
+  held: boolean,
 ): Protocol<void> {
-  const { region, image, watermarks } = target;
+  const { region, watermarks } = target;
   // Workers may be writing to shared memory at this moment: it is not replaced.
   const shared = region.memory.buffer instanceof SharedArrayBuffer;
-  const remap = region.mapped && !(copiedOut && shared);
-  if (!remap) yield* reload(target, plan, pages, copiedOut);
+  const remap = region.mapped && !(held && shared);
+  if (!remap) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
   region.refresh();
-  if (copiedOut && remap && !region.tracker.protects) mapAsCopied(target, plan, pages);
-  else if (remap) {
-    const runs = copiedOut ? plan.runs.flatMap((run) => stillClean(region, run)) : plan.runs;
-    for (const { first, count } of runs) {
-      region.freeScratch(first, count);
-      region.mapClean(image.file.descriptor, first, count);
-    }
-  } else if (!copiedOut) {
+  if (remap && region.keepsOwn) {
+    const dense = [...runsOf(pages.pages)].filter(({ count }) => count >= DENSE_PAGES);
+    if (!held) { for (const { first, count } of dense) region.protectClean(first, count); }
+    yield* mapClean(target, changeOwn(region, plan, dense), held);
+  } else if (remap && held && !region.tracker.protects) {
+    mapAsHeld(target, plan, pages);
+  } else if (remap) {
+    yield* mapClean(target, plan.runs, held);
+  } else if (!held) {
     for (const { first, count } of plan.runs) region.protectClean(first, count);
   }
-  region.recountMappings(remap);
+  region.recountMappings(remap && !region.hasOwn);
   region.setOpensAhead(true);
-  if (watermarks && !copiedOut) discardFree(region, watermarks);
+  region.held.letGo();
+  if (!watermarks) return;
+  if (held) region.postGuard();
+  else discardFree(region, watermarks);
+}
+
+/** Maps runs from the image; beside the program only what it has not written meanwhile. */
+function* mapClean({ region, image }: SaveTarget, runs: Run[], held: boolean): Protocol<void> {
+  let pages = 0;
+  let mapped = 0;
+  for (const run of runs) {
+    const end = run.first + run.count;
+    for (let first = run.first; first < end; first += SLICE_PAGES) {
+      const piece = { first, count: held ? Math.min(SLICE_PAGES, end - first) : run.count };
+      for (const { first, count } of held ? stillClean(region, piece) : [run]) {
+        region.freeScratch(first, count);
+        region.mapClean(image.file.descriptor, first, count);
+        pages += count;
+        mapped++;
+      }
+      if (!held) break;
+      if (pages < SLICE_PAGES && mapped < SLICE_RUNS) continue;
+      yield* perform(turn());
+      pages = mapped = 0;
+    }
+  }
 }
 
 /**
- * Where pages could not be made clean when they were copied out, they are now, if
- * they are still what was copied. Of the pages that are new in the image all are
+ * Leaves the dense runs of a save in memory of their own: they are likely to be written
+ * again, and need not be copied then. Lists the other pages of the save, and those that
+ * the save before left so and this one didn't.
+ */
+function changeOwn(region: Region, { runs, total }: Plan, dense: Run[]): Run[] {
+  const { own } = region.words;
+  if (!region.hasOwn && dense.length === 0) return runs;
+  region.hasOwn = dense.length > 0;
+  const others = own.slice();
+  for (const { first, count } of runs) fillBits(others, first, count, true);
+  for (const { first, count } of dense) fillBits(others, first, count, false);
+  own.fill(0);
+  for (const { first, count } of dense) fillBits(own, first, count, true);
+  return [...runsOfBits(others, 0, total)];
+}
+
+/**
+ * Where pages could not be made clean when they were held, they are now, if they are
+ * still what they were. Of the pages that are new in the image all are
  * mapped, in one piece, and those that were written meanwhile put back.
  */
-function mapAsCopied({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
+function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
   const { old, total, runs } = plan;
   const same: number[] = [];
   for (const { first, count } of runs.filter(({ first }) => first < old)) {
     for (let page = first; page < first + count; page++) {
-      if (pages.isAsCopied(page)) same.push(page);
+      if (pages.isAsHeld(page)) same.push(page);
     }
   }
   for (const { first, count } of runsOf(same)) {
@@ -90,9 +147,9 @@ function mapAsCopied({ region, image }: SaveTarget, plan: Plan, pages: PatchPage
   const touched = region.touched(old);
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = old; page < total; page++) {
-    if (!hasBit(touched, page - old) || pages.isAsCopied(page)) continue;
+    if (!hasBit(touched, page - old) || pages.isAsHeld(page)) continue;
     const bytes = region.bytes(page, 1);
-    const changed = pages.isCopied(page) || !isZero(bytes);
+    const changed = region.held.has(page) || !isZero(bytes);
     if (changed) written.push({ page, bytes: bytes.slice() });
   }
   region.mapClean(image.file.descriptor, old, total - old);
@@ -108,7 +165,7 @@ export function discardFree(
   region.discard(first, Math.floor(high / region.pageSize) - first);
 }
 
-/** The parts of a run that the program has not written since they were copied. */
+/** The parts of a run that the program has not written since they were held. */
 function stillClean(region: Region, { first, count }: Run): Run[] {
   const runs: Run[] = [];
   const end = first + count;
@@ -129,13 +186,13 @@ function* reload(
   { region, image }: SaveTarget,
   plan: Plan,
   pages: PatchPages,
-  copiedOut: boolean,
+  held: boolean,
 ): Protocol<void> {
   for (const page of plan.free) {
     const content = new Uint8Array(region.pageSize);
     yield* image.read(page, content);
     region.refresh();
-    if (page >= plan.total || copiedOut && !pages.isAsCopied(page)) continue;
+    if (page >= plan.total || held && !pages.isAsHeld(page)) continue;
     region.openDirty(page, 1);
     region.bytes(page, 1).set(content);
     if (region.tracker.protects) region.protectClean(page, 1);

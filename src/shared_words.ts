@@ -1,11 +1,13 @@
 /**
- * The words that a region shares with the fault handler: flags and counters, the
- * bitmap of dirty pages, and that of pages opened ahead. ffi/src/state.rs has the
+ * The words that a region shares with the fault handler: flags and counters, and
+ * bitmaps of pages. ffi/src/state.rs has the
  * same layout. Reads and writes them; does nothing about them.
  */
 import { fillBits, wordsFor } from "./bitmap.ts";
 
 const HEADER_WORDS = 16;
+/** Dirty, opened, held, own; and two that only the library uses. */
+const BITMAPS = 6;
 const FLAGS = 0;
 const GUARD_PAGE = 1;
 const LOW_PAGE = 2;
@@ -38,13 +40,18 @@ export class SharedWords {
   readonly dirty: Uint32Array<ArrayBuffer>;
   /** Pages that were opened together with another, and perhaps not written. */
   readonly opened: Uint32Array<ArrayBuffer>;
+  /** Pages that a save needs as they are. */
+  readonly held: Uint32Array<ArrayBuffer>;
+  /** Clean pages that have memory of their own, and are not mapped from the image. */
+  readonly own: Uint32Array<ArrayBuffer>;
 
   /** All pages are dirty, and there is neither an image nor a guard page. */
   constructor(pages: number) {
     const bitmap = wordsFor(pages);
-    this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + 2 * bitmap) * 4));
-    this.dirty = this.all.subarray(HEADER_WORDS, HEADER_WORDS + bitmap);
-    this.opened = this.all.subarray(HEADER_WORDS + bitmap);
+    this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + BITMAPS * bitmap) * 4));
+    [this.dirty, this.opened, this.held, this.own] = [0, 1, 2, 3].map((index) =>
+      this.all.subarray(HEADER_WORDS + index * bitmap, HEADER_WORDS + (index + 1) * bitmap)
+    );
     this.guardPage = undefined;
     this.setFreeSpace(0, pages);
     fillBits(this.dirty, 0, pages, true);
@@ -72,6 +79,14 @@ export class SharedWords {
   setFreeSpace(lowPage: number, highPage: number): void {
     this.all[LOW_PAGE] = lowPage;
     this.all[HIGH_PAGE] = highPage;
+  }
+
+  get lowPage(): number {
+    return this.all[LOW_PAGE];
+  }
+
+  get highPage(): number {
+    return this.all[HIGH_PAGE];
   }
 
   /** Whether the guard page was hit and had nowhere to go. */

@@ -4,7 +4,7 @@
  * one; tests put a simulated one in its place.
  */
 import { LoomError, systemCode } from "./errors.ts";
-import { type Operation, perform, type Protocol } from "./protocol.ts";
+import { type Operation, perform, type Protocol, run, runSync, together } from "./protocol.ts";
 
 /** How to open a file: it must exist (`read`, `update`) or must not (`create`). */
 export type OpenMode = "read" | "update" | "create";
@@ -77,6 +77,20 @@ export function* writeFully(
     if (count === 0) throw stuck("write", file.path);
     done += count ?? 0;
   }
+}
+
+/** Writes all of several pieces; asynchronously their writes overlap. */
+export function* writeTogether(
+  file: StorageFile,
+  pieces: { bytes: Uint8Array; position: number }[],
+): Protocol<void> {
+  const whole = pieces.map(({ bytes, position }): Operation<void> => ({
+    action: "write",
+    path: file.path,
+    sync: () => runSync(writeFully(file, bytes, position)),
+    async: () => run(writeFully(file, bytes, position)),
+  }));
+  yield* perform(together(whole));
 }
 
 /** Reads until `into` is full or the file ends; says how much it read. */

@@ -19,6 +19,8 @@ export interface PageTracker {
   readonly cleanAccess: number;
   /** Whether pages can be made clean where they lie, or only by mapping the image. */
   readonly protects: boolean;
+  /** Whether a write to a protected page can be caught before it is done. */
+  readonly catches: boolean;
   /** Whether the kernel tells which of the pages that can be written were. */
   readonly exact: boolean;
   /** Brings the dirty set up to date. */
@@ -38,6 +40,7 @@ class SignalTracker implements PageTracker {
   readonly name = "signal";
   readonly cleanAccess = ACCESS.read;
   readonly protects = true;
+  readonly catches = true;
 
   constructor(
     private readonly native: Native,
@@ -68,6 +71,7 @@ class CopiedPagesTracker implements PageTracker {
   readonly name = "userfaultfd";
   readonly cleanAccess = ACCESS.write;
   readonly protects = false;
+  readonly catches = false;
   readonly exact = true;
 
   constructor(private readonly native: Native, readonly reason: string) {}
@@ -95,6 +99,7 @@ class ArmedPagesTracker implements PageTracker {
   readonly name = "userfaultfd";
   readonly cleanAccess = ACCESS.write;
   readonly protects = true;
+  readonly catches = false;
   readonly exact = true;
 
   constructor(

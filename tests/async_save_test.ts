@@ -269,8 +269,9 @@ for (const tracker of TRACKERS) {
     test("aborted at any moment, a save is done in full or not at all", async (twin, loom) => {
       let undone = 0;
       let done = 0;
-      // Each round lets the save take one step more before it is aborted.
-      for (let round = 0; done < 2; round++) {
+      // Each round gives the save some turns more before it is aborted; on a busy machine
+      // one may take very many.
+      for (let round = 0, turns = 0; done < 2; round++, turns += 1 + (turns >> 3)) {
         twin.write(0, round + 1);
         twin.write(33 + round % 8, round + 1);
         const before = twin.onDisk();
@@ -279,7 +280,7 @@ for (const tracker of TRACKERS) {
         const saving = loom.save({ signal: controller.signal })
           .then(() => true, (error) => error === "stop" ? false : Promise.reject(error))
           .finally(() => ended = true);
-        for (let step = 0; step < round && !ended; step++) await turn();
+        for (let count = 0; count < turns && !ended; count++) await turn();
         if (ended) done++;
         controller.abort("stop");
         if (await saving) {

@@ -32,12 +32,14 @@ const DENSE: u32 = 2;
 ///
 /// A signal costs far more than the write that raised it. As in the Internet
 /// Computer's memory tracker, pages are opened ahead where writes are dense, if it
-/// can be told later which of them were written (TypeScript sets `MostAhead` then).
+/// can be told later which of them were written (TypeScript sets `MostAhead` then; it
+/// can't be told of pages that have memory of their own already).
 pub fn run_length(state: &State, page: u32) -> u32 {
     let most = state.load(Word::MostAhead);
     let dense = most > 1
         && state.load(Word::RecentFaults) > PRECISE_FAULTS
-        && state.count_dirty(page - page % most, most) >= DENSE;
+        && state.count_dirty(page - page % most, most) >= DENSE
+        && !state.has_own(page - page % most, most);
     let ahead = if dense { most } else { 1 };
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()

@@ -8,7 +8,7 @@
 
 use crate::region::Region;
 use crate::state::{FLAG_IMAGE_LOST, FLAG_SCRATCH_LOST, NO_PAGE, Word};
-use crate::{budget, errno, guard, mapping};
+use crate::{aside, budget, errno, guard, mapping};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -116,6 +116,10 @@ pub fn open(region: &Region, page: u32) -> bool {
     if page == state.load(Word::GuardPage) {
         return guard::hit(region, page);
     }
+    if !aside::keep(region, page) {
+        // Another thread is copying it: the write is tried again.
+        return true;
+    }
     if region.moves_to_scratch && page < state.load(Word::ImagePages) {
         return open_in_scratch(region, page);
     }
@@ -151,6 +155,9 @@ fn open_more(region: &Region, page: u32, length: u32) -> bool {
             first = first.max(guard + 1);
         } else if guard != NO_PAGE {
             end = end.min(guard);
+        }
+        if !(first..end).all(|other| aside::keep(region, other)) {
+            return true;
         }
         if mapping::make_writable(region, first, end) {
             budget::account(state, first, end);

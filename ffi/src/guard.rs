@@ -14,9 +14,12 @@ use core::sync::atomic::Ordering;
 pub fn hit(region: &Region, page: u32) -> bool {
     let state = &region.state;
     let target = next_place(region, page);
+    // Whoever reads held pages must not find a guard there: none is posted for now.
+    let held = target != NO_PAGE && state.is_held(target);
+    let next = if held { NO_PAGE } else { target };
     let guard = state.word(Word::GuardPage);
     if guard
-        .compare_exchange(page, target, Ordering::AcqRel, Ordering::Acquire)
+        .compare_exchange(page, next, Ordering::AcqRel, Ordering::Acquire)
         .is_err()
     {
         // Another thread moved it: the page is, or is about to be, ordinary.
@@ -27,7 +30,7 @@ pub fn hit(region: &Region, page: u32) -> bool {
         state
             .word(Word::Flags)
             .fetch_or(FLAG_EXHAUSTED, Ordering::AcqRel);
-    } else {
+    } else if !held {
         // The guard is never a clean page: what it covers counts as written.
         state.mark_dirty(target);
         if !mapping::protect(region, target, target + 1, libc::PROT_NONE) {

@@ -43,6 +43,21 @@ pub extern "C" fn loom_scan_written(slot: u32, kind: u32) -> i32 {
     }
 }
 
+/// Sets the bit of every page of a run that the kernel has copied from the image, in a
+/// bitmap whose first bit stands for `first`.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_copied(slot: u32, first: u32, count: u32, bitmap: *mut u32) -> i32 {
+    let Some(region) = Region::at(slot).filter(|region| region.contains(first, count)) else {
+        return -libc::EINVAL;
+    };
+    // SAFETY: the caller passes a bitmap with a bit for each of the pages, as FFI
+    // buffers are: aligned, alive and unshared during the call.
+    let bitmap = unsafe { core::slice::from_raw_parts_mut(bitmap, count.div_ceil(32) as usize) };
+    pagemap::scan(&region, first, count, &COPIED, |page| {
+        bitmap[((page - first) / 32) as usize] |= 1 << ((page - first) % 32);
+    })
+}
+
 /// Whether the kernel can tell written pages: 0, or -errno. Needs an attached region.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_can_scan(slot: u32) -> i32 {

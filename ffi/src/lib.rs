@@ -8,6 +8,7 @@
 //! of the region, unless a name says system page.
 #![cfg_attr(not(test), no_std)]
 
+mod aside;
 mod budget;
 mod checksum;
 mod errno;

@@ -5,7 +5,7 @@
 use crate::errno;
 use crate::region::Region;
 use crate::state::Word;
-use crate::{budget, fault};
+use crate::{aside, budget, fault};
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ,
     PROT_WRITE, c_int, c_void, off_t,
@@ -245,6 +245,7 @@ pub extern "C" fn loom_protect(slot: u32, first: u32, count: u32, access: u32) -
 /// kernel can write there.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_touch(slot: u32, first: u32, count: u32) -> i32 {
+    aside::loom_keep(slot, first, count);
     with_pages(slot, first, count, |region| {
         let image_pages = region.state.load(Word::ImagePages);
         let end = first + count;

@@ -2,7 +2,7 @@
 //! here, so entries are plain atomics: nothing is allocated and nothing locked.
 
 use crate::state::State;
-use crate::{budget, errno, fault};
+use crate::{aside, budget, errno, fault};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// How many looms one process can have open at once.
@@ -19,6 +19,7 @@ struct Slot {
     image: AtomicI32,
     scratch: AtomicI32,
     moves_to_scratch: AtomicBool,
+    aside: AtomicUsize,
     state: AtomicPtr<AtomicU32>,
 }
 
@@ -30,6 +31,7 @@ static SLOTS: [Slot; CAPACITY] = [const {
         image: AtomicI32::new(-1),
         scratch: AtomicI32::new(-1),
         moves_to_scratch: AtomicBool::new(false),
+        aside: AtomicUsize::new(0),
         state: AtomicPtr::new(core::ptr::null_mut()),
     }
 }; CAPACITY];
@@ -49,6 +51,8 @@ pub struct Region {
     pub scratch: i32,
     /// Whether a first write moves its page into the scratch file.
     pub moves_to_scratch: bool,
+    /// Where pages are kept that a save needs as they were, or 0.
+    pub aside: usize,
     pub state: State,
 }
 
@@ -88,6 +92,7 @@ impl Region {
             image: slot.image.load(Ordering::Relaxed),
             scratch: slot.scratch.load(Ordering::Relaxed),
             moves_to_scratch: slot.moves_to_scratch.load(Ordering::Relaxed),
+            aside: slot.aside.load(Ordering::Acquire),
             state,
         })
     }
@@ -148,6 +153,7 @@ pub extern "C" fn loom_attach(
         slot.image.store(-1, Ordering::Relaxed);
         slot.scratch.store(-1, Ordering::Relaxed);
         slot.moves_to_scratch.store(false, Ordering::Relaxed);
+        slot.aside.store(0, Ordering::Relaxed);
         slot.state.store(state, Ordering::Relaxed);
         slot.base.store(base as usize, Ordering::Release);
         USED.fetch_max(index + 1, Ordering::AcqRel);
@@ -160,13 +166,12 @@ pub extern "C" fn loom_attach(
 /// not touched again.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_detach(slot: u32) -> i32 {
-    match SLOTS.get(slot as usize) {
-        Some(slot) => {
-            slot.base.store(FREE, Ordering::Release);
-            0
-        }
-        None => -libc::EINVAL,
-    }
+    let Some(region) = Region::at(slot) else {
+        return -libc::EINVAL;
+    };
+    SLOTS[slot as usize].base.store(FREE, Ordering::Release);
+    aside::unmap(&region);
+    0
 }
 
 /// Whether the region in `slot` still lies at `base`: 1 or 0. A memory that was
@@ -180,6 +185,13 @@ pub extern "C" fn loom_is_at(slot: u32, base: *const u8) -> i32 {
 pub fn set_image(slot: u32, descriptor: i32) {
     if let Some(slot) = SLOTS.get(slot as usize) {
         slot.image.store(descriptor, Ordering::Release);
+    }
+}
+
+/// Notes where a region's pages are kept.
+pub fn set_aside(slot: u32, base: usize) {
+    if let Some(slot) = SLOTS.get(slot as usize) {
+        slot.aside.store(base, Ordering::Release);
     }
 }
 

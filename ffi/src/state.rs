@@ -1,12 +1,28 @@
-//! The words that one region shares with TypeScript: a header, then a bitmap of
-//! dirty pages, then a bitmap of pages that were opened ahead of any write.
-//! TypeScript allocates them (src/region.ts has the same layout) and keeps them
-//! alive until the region is detached; the fault handler writes them.
+//! The words that one region shares with TypeScript: a header, then bitmaps of pages,
+//! one after the other. TypeScript allocates them (src/shared_words.ts has the same
+//! layout) and keeps them alive until the region is detached; the fault handler
+//! writes them.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Words before the first bitmap.
 pub const HEADER_WORDS: usize = 16;
+/// How many bitmaps there are.
+#[cfg(test)]
+pub const BITMAPS: usize = 6;
+
+/// Pages that were written, or count as written, since they were clean.
+const DIRTY: usize = 0;
+/// Pages that were opened together with another, ahead of any write.
+const OPENED: usize = 1;
+/// Pages that a save needs as they are.
+const HELD: usize = 2;
+/// Clean pages that have memory of their own, and are not mapped from the image.
+const OWN: usize = 3;
+/// Held pages that some thread copies, or has copied, aside.
+const CLAIMED: usize = 4;
+/// Held pages that have been copied aside.
+const KEPT: usize = 5;
 
 /// Set for good when the guard page was hit and there was nowhere left to move it.
 pub const FLAG_EXHAUSTED: u32 = 1;
@@ -37,6 +53,8 @@ pub enum Word {
     RecentFaults = 12,
     /// How many pages a fault may open where writes are dense: a power of two, 32 at most.
     MostAhead = 13,
+    /// How many threads are about to copy a page aside.
+    Keeping = 14,
 }
 
 /// A region's shared words. Copying it copies the pointer only.
@@ -48,7 +66,7 @@ pub struct State {
 
 impl State {
     /// # Safety
-    /// `words` must hold the header and both bitmaps for `pages` pages, and stay
+    /// `words` must hold the header and all bitmaps for `pages` pages, and stay
     /// valid for as long as the result is used.
     pub unsafe fn new(words: *const AtomicU32, pages: u32) -> Self {
         Self { words, pages }
@@ -78,27 +96,82 @@ impl State {
     fn bit(&self, bitmap: usize, page: u32) -> (&AtomicU32, u32) {
         debug_assert!(page < self.pages);
         let index = HEADER_WORDS + bitmap * self.bitmap_words() + (page / 32) as usize;
-        // SAFETY: a page below `pages` lies within either bitmap, which `new` was promised.
+        // SAFETY: a page below `pages` lies within any bitmap, which `new` was promised.
         (unsafe { &*self.words.add(index) }, 1 << (page % 32))
+    }
+
+    /// Sets a page's bit; says whether it was so already.
+    fn set(&self, bitmap: usize, page: u32) -> bool {
+        let (word, mask) = self.bit(bitmap, page);
+        word.fetch_or(mask, Ordering::SeqCst) & mask != 0
+    }
+
+    fn has(&self, bitmap: usize, page: u32) -> bool {
+        let (word, mask) = self.bit(bitmap, page);
+        word.load(Ordering::SeqCst) & mask != 0
+    }
+
+    fn clear(&self, bitmap: usize) {
+        let words = self.bitmap_words();
+        for index in HEADER_WORDS + bitmap * words..HEADER_WORDS + (bitmap + 1) * words {
+            // SAFETY: every index lies within the bitmap, which `new` was promised.
+            unsafe { (*self.words.add(index)).store(0, Ordering::Relaxed) };
+        }
+        fence(Ordering::SeqCst);
     }
 
     /// Marks a page dirty; says whether it was so already.
     pub fn mark_dirty(&self, page: u32) -> bool {
-        let (word, mask) = self.bit(0, page);
-        word.fetch_or(mask, Ordering::AcqRel) & mask != 0
+        self.set(DIRTY, page)
     }
 
     /// Marks a page as opened ahead of any write.
     pub fn mark_opened(&self, page: u32) {
-        let (word, mask) = self.bit(1, page);
-        word.fetch_or(mask, Ordering::AcqRel);
+        self.set(OPENED, page);
     }
 
-    /// How many pages of an aligned run, of 32 at most, are dirty.
-    pub fn count_dirty(&self, first: u32, count: u32) -> u32 {
-        let (word, lowest) = self.bit(0, first);
+    /// Whether a save needs a page as it is.
+    pub fn is_held(&self, page: u32) -> bool {
+        self.has(HELD, page)
+    }
+
+    /// Takes it on to copy a held page aside; says whether somebody has already.
+    pub fn claim(&self, page: u32) -> bool {
+        self.set(CLAIMED, page)
+    }
+
+    pub fn mark_kept(&self, page: u32) {
+        self.set(KEPT, page);
+    }
+
+    /// Whether a held page has been copied aside, and may have changed since.
+    pub fn is_kept(&self, page: u32) -> bool {
+        self.has(KEPT, page)
+    }
+
+    pub fn hold_none(&self) {
+        self.clear(HELD);
+    }
+
+    pub fn forget_kept(&self) {
+        self.clear(CLAIMED);
+        self.clear(KEPT);
+    }
+
+    /// How many pages of an aligned run, of 32 at most, are in a bitmap.
+    fn count(&self, bitmap: usize, first: u32, count: u32) -> u32 {
+        let (word, lowest) = self.bit(bitmap, first);
         let mask = (u32::MAX >> (32 - count)) * lowest;
         (word.load(Ordering::Acquire) & mask).count_ones()
+    }
+
+    pub fn count_dirty(&self, first: u32, count: u32) -> u32 {
+        self.count(DIRTY, first, count)
+    }
+
+    /// Whether some page of an aligned run, of 32 at most, has memory of its own.
+    pub fn has_own(&self, first: u32, count: u32) -> bool {
+        self.count(OWN, first, count) > 0
     }
 
     /// Runs of pages, 32 at a time, some of which were opened ahead.
@@ -106,7 +179,7 @@ impl State {
         let state = *self;
         let words = self.bitmap_words() as u32;
         let is_opened = move |index: u32| {
-            let (word, _) = state.bit(1, index * 32);
+            let (word, _) = state.bit(OPENED, index * 32);
             word.load(Ordering::Acquire) != 0
         };
         let mut next = 0;
@@ -120,13 +193,11 @@ impl State {
     }
 
     pub fn is_dirty(&self, page: u32) -> bool {
-        let (word, mask) = self.bit(0, page);
-        word.load(Ordering::Acquire) & mask != 0
+        self.has(DIRTY, page)
     }
 
     /// Whether a page can be written without a fault, by either bitmap.
     pub fn is_writable(&self, page: u32) -> bool {
-        let (word, mask) = self.bit(1, page);
-        self.is_dirty(page) || word.load(Ordering::Acquire) & mask != 0
+        self.is_dirty(page) || self.has(OPENED, page)
     }
 }

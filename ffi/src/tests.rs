@@ -1,6 +1,7 @@
 //! The handler and the mappings against real memory: regions are attached as
 //! TypeScript attaches them, and written from this process and its threads.
 
+use crate::aside::{loom_gather, loom_is_as_kept, loom_let_go, loom_reserve_aside};
 use crate::checksum::loom_checksum_pages;
 use crate::fault;
 use crate::inspect::{loom_mappings, loom_touched};
@@ -11,7 +12,7 @@ use crate::mapping::{
     loom_discard, loom_map_anonymous, loom_map_file, loom_map_scratch, loom_protect, loom_touch,
 };
 use crate::region::{Region, loom_attach, loom_detach, loom_is_at, loom_set_scratch};
-use crate::state::{FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
+use crate::state::{BITMAPS, FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -52,7 +53,7 @@ impl Loom {
         };
         assert_ne!(base, libc::MAP_FAILED);
         let bitmap = pages.div_ceil(32) as usize;
-        let mut words: Vec<_> = (0..HEADER_WORDS + 2 * bitmap)
+        let mut words: Vec<_> = (0..HEADER_WORDS + BITMAPS * bitmap)
             .map(|_| AtomicU32::new(0))
             .collect();
         words[HEADER_WORDS..HEADER_WORDS + bitmap].fill_with(|| AtomicU32::new(u32::MAX));
@@ -402,4 +403,89 @@ fn pages_hash_as_the_format_says_however_many_there_are() {
         unsafe { loom_checksum_pages(words.as_ptr(), 4096, count as u32, together.as_mut_ptr()) };
         assert_eq!(together, alone[..count]);
     }
+}
+
+#[test]
+fn a_held_page_is_gathered_as_it_was_whoever_writes_it_meanwhile() {
+    let loom = Loom::new(64);
+    for page in 0..64 {
+        loom.write(page, page as u8);
+    }
+    assert_eq!(loom_reserve_aside(loom.slot), 0);
+    let held = |on: u32| {
+        for word in 0..2 {
+            let at = HEADER_WORDS + 2 * 2 + word;
+            loom.words[at].store(on, Ordering::SeqCst);
+        }
+    };
+    for round in 0..50u8 {
+        held(u32::MAX);
+        loom.clean(64);
+        let start = Barrier::new(3);
+        let mut copies = vec![0u8; 64 * PAGE];
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    start.wait();
+                    for page in (0..64).step_by(2) {
+                        loom.write(page, loom.read(page).max(100 + round));
+                    }
+                });
+            }
+            start.wait();
+            let pages: Vec<u32> = (0..64).collect();
+            let mut sums = [0u32; 64];
+            // SAFETY: the vectors are as long as the call needs.
+            let result = unsafe {
+                loom_gather(
+                    loom.slot,
+                    pages.as_ptr(),
+                    64,
+                    copies.as_mut_ptr(),
+                    sums.as_mut_ptr(),
+                )
+            };
+            assert_eq!(result, 0);
+        });
+        for page in 0..64u32 {
+            let written = page % 2 == 0;
+            let before = if written && round > 0 {
+                (100 + round - 1).max(page as u8)
+            } else {
+                page as u8
+            };
+            assert_eq!(
+                copies[page as usize * PAGE],
+                before,
+                "page {page}, round {round}"
+            );
+            assert_eq!(
+                loom_is_as_kept(loom.slot, page),
+                i32::from(written && loom.read(page) == before)
+            );
+        }
+        assert_eq!(loom_let_go(loom.slot), 0);
+        assert_eq!(loom_is_as_kept(loom.slot, 0), 0);
+    }
+}
+
+#[test]
+fn the_guard_is_never_posted_on_a_held_page() {
+    let loom = Loom::new(64);
+    loom.clean(40);
+    for page in 0..20 {
+        loom.write(page, 1);
+    }
+    assert_eq!(loom_reserve_aside(loom.slot), 0);
+    loom.set(Word::LowPage, 20);
+    loom.set(Word::GuardPage, 42);
+    assert_eq!(loom_protect(loom.slot, 42, 1, 0), 0);
+    // The middle between the guard and the low watermark is held.
+    loom.words[HEADER_WORDS + 2 * 2].store(u32::MAX, Ordering::SeqCst);
+    loom.words[HEADER_WORDS + 2 * 2 + 1].store(u32::MAX, Ordering::SeqCst);
+    loom.write(43, 1);
+    loom.write(42, 1);
+    assert_eq!(loom.word(Word::GuardPage), NO_PAGE);
+    assert_eq!(loom.word(Word::Flags), 0);
+    assert_eq!(loom.word(Word::GuardHits), 1);
 }

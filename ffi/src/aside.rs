@@ -1,0 +1,200 @@
+//! Pages held as they are while a save writes them: the first write to one copies it
+//! aside before it opens it, into a space as large as the region, of which only what
+//! is used takes memory. So there is no pool that could run out, and nobody waits for
+//! anything but a copy that another thread is making.
+
+use crate::checksum::loom_checksum_pages;
+use crate::errno;
+use crate::region::{self, Region};
+use crate::state::Word;
+use core::hint;
+use core::ptr;
+use core::sync::atomic::{Ordering, fence};
+use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+
+/// Copies a page aside if it is held and wasn't yet. False while another thread is
+/// about it: the page must not be opened then. For the fault handler, too.
+pub fn keep(region: &Region, page: u32) -> bool {
+    let state = &region.state;
+    if !state.is_held(page) {
+        return true;
+    }
+    let keeping = state.word(Word::Keeping);
+    keeping.fetch_add(1, Ordering::SeqCst);
+    let safe = !state.is_held(page)
+        || state.is_kept(page)
+        || !state.claim(page) && {
+            // SAFETY: a held page is readable, and can't be written before it is kept;
+            // its place aside is as large, and only the thread with the claim writes it.
+            unsafe { copy(place(region, page), region.address(page).cast(), region) };
+            state.mark_kept(page);
+            true
+        };
+    keeping.fetch_sub(1, Ordering::SeqCst);
+    safe
+}
+
+/// Where a page is kept.
+fn place(region: &Region, page: u32) -> *mut u8 {
+    (region.aside + region.offset(page)) as *mut u8
+}
+
+/// Copies one page.
+///
+/// # Safety
+/// Both are a page long, `from` readable and `into` writable.
+unsafe fn copy(into: *mut u8, from: *const u8, region: &Region) {
+    // SAFETY: the caller's promise; one of the two is never in the region.
+    unsafe { ptr::copy_nonoverlapping(from, into, region.page_size()) };
+}
+
+/// Copies a page of the region as a save wants it.
+///
+/// # Safety
+/// `into` has room for a page.
+unsafe fn read(region: &Region, page: u32, into: *mut u8) {
+    // SAFETY: the page lies in the region and is readable. The program may write it
+    // during the copy: then it was kept first, and that is copied instead.
+    unsafe { copy(into, region.address(page).cast(), region) };
+    fence(Ordering::SeqCst);
+    if region.state.is_kept(page) {
+        // SAFETY: what was kept stays as it is until the pages are let go.
+        unsafe { copy(into, place(region, page), region) };
+    }
+}
+
+/// How many pages are copied before they are hashed: few enough to be in the cache.
+const BATCH: u32 = 16;
+
+/// Copies `count` held pages as they were when they were held, or pages that aren't
+/// held as they are, one after the other, and writes their checksums unless `sums` is
+/// null. May run beside the program: it takes what was kept where the page has been
+/// opened meanwhile.
+///
+/// # Safety
+/// `pages` has `count` pages of the region, `into` has room for them, `sums` for
+/// their checksums; both are aligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_gather(
+    slot: u32,
+    pages: *const u32,
+    count: u32,
+    into: *mut u8,
+    sums: *mut u32,
+) -> i32 {
+    let Some(region) = Region::at(slot) else {
+        return -libc::EINVAL;
+    };
+    let page_size = region.page_size();
+    let mut done = 0;
+    while done < count {
+        let batch = (count - done).min(BATCH);
+        for index in (done..done + batch).map(|index| index as usize) {
+            // SAFETY: the caller's promise about `pages` and `into`.
+            let (page, into) = unsafe { (*pages.add(index), into.add(index * page_size)) };
+            if !region.contains(page, 1) {
+                return -libc::EINVAL;
+            }
+            // SAFETY: there is room for a page, which nobody else knows of yet.
+            unsafe { read(&region, page, into) };
+        }
+        if !sums.is_null() {
+            // SAFETY: these pages were just written; the caller's promise about `sums`.
+            unsafe {
+                let (first, sums) = (into.add(done as usize * page_size), sums.add(done as usize));
+                loom_checksum_pages(first.cast(), page_size as u32 / 4, batch, sums);
+            }
+        }
+        done += batch;
+    }
+    0
+}
+
+/// Sees to it that there is space to keep pages in. Called before any page is held.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_reserve_aside(slot: u32) -> i32 {
+    let Some(region) = Region::at(slot) else {
+        return -libc::EINVAL;
+    };
+    if region.aside != 0 {
+        return 0;
+    }
+    let (length, access) = (region.offset(region.pages), PROT_READ | PROT_WRITE);
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    // SAFETY: a new mapping, wherever there is room.
+    let base = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return -errno::last();
+    }
+    // A page kept here and there must not take a huge page each.
+    #[cfg(target_os = "linux")]
+    // SAFETY: advice about the mapping just made.
+    unsafe {
+        libc::madvise(base, length, libc::MADV_NOHUGEPAGE)
+    };
+    region::set_aside(slot, base as usize);
+    0
+}
+
+/// Gives the space back, when a region is detached.
+pub fn unmap(region: &Region) {
+    if region.aside != 0 {
+        // SAFETY: mapped by `loom_reserve_aside` in this length, and used no more.
+        unsafe { libc::munmap(region.aside as *mut _, region.offset(region.pages)) };
+    }
+}
+
+/// Copies those of `count` pages aside that are held, because they are about to
+/// change in some other way than by a fault.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_keep(slot: u32, first: u32, count: u32) -> i32 {
+    let Some(region) = Region::at(slot).filter(|region| region.contains(first, count)) else {
+        return -libc::EINVAL;
+    };
+    for page in first..first + count {
+        while !keep(&region, page) {
+            hint::spin_loop();
+        }
+    }
+    0
+}
+
+/// Whether a page that was kept is still, or again, what it was: 1 or 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_is_as_kept(slot: u32, page: u32) -> i32 {
+    let Some(region) = Region::at(slot).filter(|region| region.contains(page, 1)) else {
+        return -libc::EINVAL;
+    };
+    let kept = region.state.is_kept(page);
+    // SAFETY: both are a page long and readable.
+    (kept
+        && unsafe {
+            libc::memcmp(
+                region.address(page),
+                place(&region, page).cast(),
+                region.page_size(),
+            ) == 0
+        }) as i32
+}
+
+/// Holds no page any more, and forgets what was kept.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_let_go(slot: u32) -> i32 {
+    let Some(region) = Region::at(slot).filter(|region| region.aside != 0) else {
+        return 0;
+    };
+    region.state.hold_none();
+    // Whoever saw a page held just before has finished with it after this.
+    while region.state.word(Word::Keeping).load(Ordering::SeqCst) != 0 {
+        hint::spin_loop();
+    }
+    region.state.forget_kept();
+    // SAFETY: the space is this region's own, and nothing in it is wanted any more.
+    errno::check(unsafe {
+        libc::madvise(
+            region.aside as *mut _,
+            region.offset(region.pages),
+            libc::MADV_DONTNEED,
+        )
+    })
+}

@@ -1,0 +1,82 @@
+/**
+ * Pages of a save, held as they were at the call while the program goes on. The
+ * first write to one copies it aside, and a save that reads it gets what it was.
+ * Where such a write can't be caught, all are copied aside at once.
+ */
+import { fillBits, hasBit } from "./bitmap.ts";
+import { LoomError } from "./errors.ts";
+import type { Run } from "./layout.ts";
+import { checked, type Native } from "./native.ts";
+import type { Operation } from "./protocol.ts";
+import type { SharedWords } from "./shared_words.ts";
+
+export class HeldPages {
+  #any = false;
+
+  constructor(
+    private readonly native: Native,
+    private readonly slot: number,
+    private readonly words: SharedWords,
+  ) {}
+
+  /**
+   * Holds pages from now on; before they are protected.
+   *
+   * @throws {LoomError} `NO_MEMORY`
+   */
+  hold(runs: Iterable<Run>): void {
+    try {
+      checked(this.native.loom_reserve_aside(this.slot), "mmap");
+    } catch (cause) {
+      throw new LoomError(
+        "NO_MEMORY",
+        "The system gives no address space to keep pages in while they are saved, as " +
+          "much as the loom has. Nothing was saved. Save with saveSync().",
+        { cause },
+      );
+    }
+    this.#any = true;
+    for (const { first, count } of runs) fillBits(this.words.held, first, count, true);
+  }
+
+  has(page: number): boolean {
+    return hasBit(this.words.held, page);
+  }
+
+  /** Copies held pages aside that are about to change in some other way than by a fault. */
+  keep(first: number, count: number): void {
+    if (this.#any) checked(this.native.loom_keep(this.slot, first, count), "keep");
+  }
+
+  /** Whether a page was copied aside, and is what it was then. */
+  isAsKept(page: number): boolean {
+    return this.native.loom_is_as_kept(this.slot, page) === 1;
+  }
+
+  /** Lets all go, and gives the memory of what was copied back. */
+  letGo(): void {
+    if (this.#any) checked(this.native.loom_let_go(this.slot), "madvise");
+    this.#any = false;
+  }
+
+  /**
+   * Copies pages, one after the other: as they were where they are held, as they are
+   * otherwise. Hashes them, unless `checksums` is null.
+   */
+  gather(
+    pages: ArrayLike<number>,
+    into: Uint8Array<ArrayBuffer>,
+    checksums: Uint32Array<ArrayBuffer> | null,
+  ): Operation<void> {
+    const list = new Uint32Array(new ArrayBuffer(pages.length * 4));
+    list.set(pages);
+    const { loom_gather, loom_gather_off_thread } = this.native;
+    const call = [this.slot, list, list.length, into, checksums] as const;
+    return {
+      action: "copy",
+      path: "the loom's memory",
+      sync: () => void checked(loom_gather(...call), "gather"),
+      async: async () => void checked(await loom_gather_off_thread(...call), "gather"),
+    };
+  }
+}
