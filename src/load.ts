@@ -13,6 +13,7 @@ import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { Region } from "./region.ts";
+import { growTo } from "./wasm_memory.ts";
 import {
   ifPresent,
   type Lock,
@@ -39,6 +40,8 @@ export function* loadRegion(
 ): Protocol<LoadedRegion> {
   const memory = settings.memory ?? newMemory(settings);
   const mapped = settings.load === "map" && image !== undefined && image.file.descriptor >= 0;
+  const pages = pending?.control.total ?? image?.pages ?? 0;
+  if (settings.follows) growTo(memory, pages * settings.pageSize, settings.directory);
   const region = new Region(library, memory, settings, mapped);
   let scratch: Scratch | undefined;
   function* release(): Protocol<void> {
@@ -47,10 +50,9 @@ export function* loadRegion(
     if (pending) yield* quietly(perform(pending.memory.close()));
   }
   try {
-    const pages = pending?.control.total ?? image?.pages ?? 0;
     if (settings.memory && pages > 0) region.mapFresh(0, region.pages);
     if (settings.scratch !== undefined) {
-      scratch = yield* Scratch.open(storage, settings.scratch, settings.size);
+      scratch = yield* Scratch.open(storage, settings.scratch, region.size);
       yield* scratch.fill(region);
       region.mapScratch(scratch.descriptor, mapped);
     }

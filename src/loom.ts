@@ -26,6 +26,7 @@ import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
 import { quietly, type Storage } from "./storage.ts";
 import { Turns } from "./turns.ts";
+import { largestSize } from "./wasm_memory.ts";
 import { type LoadedRegion, loadRegion } from "./load.ts";
 
 /** How to save. */
@@ -68,8 +69,6 @@ const OPEN = Symbol("open");
  * ```
  */
 export class Loom implements Disposable, AsyncDisposable {
-  /** Bytes of memory. */
-  readonly size: number;
   /** Bytes per page. */
   readonly pageSize: number;
   /** Whether the image was empty: this is the program's first start. */
@@ -103,7 +102,6 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#directory = directory;
     this.#loaded = loaded;
     this.#turns = new Turns(settings.directory);
-    this.size = settings.size;
     this.pageSize = settings.pageSize;
     this.created = loaded.region.imagePages === 0;
     this.recovery = Object.freeze(directory.recovery);
@@ -135,6 +133,13 @@ export class Loom implements Disposable, AsyncDisposable {
     const library = native();
     const settings = settingsOf(directory, options, library.loom_system_page_size());
     return runSync(open(settings, library, new Disk(library)));
+  }
+
+  /** Bytes of memory: more once a memory of one's own has grown. */
+  get size(): number {
+    const { region } = this.#loaded;
+    if (!this.#closed) region.follow();
+    return region.size;
   }
 
   /** The memory itself, for WebAssembly. */
@@ -405,6 +410,7 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#open();
     const { region } = this.#loaded;
     const { directory } = this.#settings;
+    region.follow();
     if (region.words.exhausted) {
       throw new LoomError(
         "EXHAUSTED",
@@ -457,7 +463,7 @@ export function* open(settings: Settings, library: Native, storage: Storage): Pr
   const opened = yield* openDirectory(storage, {
     directory,
     pageSize,
-    loomPages: size / pageSize,
+    loomPages: (settings.follows ? largestSize(settings.memory!) : size) / pageSize,
     dryRun,
     adopt,
     verify,

@@ -74,7 +74,6 @@ export function* save(
   progress: SaveProgress,
 ): Protocol<SaveReport> {
   const { region, image, files } = target;
-  expectCovered(region);
   const clock = new Clock();
   const plan = collect(target, settings.isFree);
   const patch = new PatchPages(target, plan);
@@ -188,17 +187,6 @@ function collect(target: SaveTarget, isFree?: (page: number) => boolean): Plan {
 function* reserve(image: Image, pages: number[], total: number): Protocol<void> {
   yield* image.checksums!.reserve(total);
   for (const run of runsOf(pages)) yield* image.reserve(run.first, run.count);
-}
-
-/** Half of a program's memory is not its state. */
-function expectCovered(region: Region): void {
-  if (!region.outgrown) return;
-  throw new LoomError(
-    "TOO_BIG",
-    `The memory has grown to ${region.memory.buffer.byteLength} bytes, and the loom has ` +
-      `${region.size}. Nothing was saved. Make the memory as large as it will get ` +
-      `("initial") before the loom is opened.`,
-  );
 }
 
 /** A page of which some part could not be read from the image must not be saved. */

@@ -35,19 +35,33 @@ export class SharedWords {
   /** All of them, for the library. In memory that V8 doesn't move. */
   readonly all: Uint32Array<ArrayBuffer>;
   /** Pages that were written, or count as written, since the last save. */
-  readonly dirty: Uint32Array<ArrayBuffer>;
+  dirty: Uint32Array<ArrayBuffer>;
   /** Pages that were opened together with another, and perhaps not written. */
-  readonly opened: Uint32Array<ArrayBuffer>;
+  opened: Uint32Array<ArrayBuffer>;
 
-  /** All pages are dirty, and there is neither an image nor a guard page. */
-  constructor(pages: number) {
-    const bitmap = wordsFor(pages);
+  /**
+   * All pages are dirty, and there is neither an image nor a guard page. There is
+   * room for `capacity` pages: where they lie must not change, ever.
+   */
+  constructor(pages: number, readonly capacity: number) {
+    const bitmap = wordsFor(capacity);
     this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + 2 * bitmap) * 4));
-    this.dirty = this.all.subarray(HEADER_WORDS, HEADER_WORDS + bitmap);
-    this.opened = this.all.subarray(HEADER_WORDS + bitmap);
+    fillBits(this.all.subarray(HEADER_WORDS), 0, capacity, true);
+    [this.dirty, this.opened] = this.#bitmaps(pages);
     this.guardPage = undefined;
     this.setFreeSpace(0, pages);
-    fillBits(this.dirty, 0, pages, true);
+  }
+
+  /** Says how many pages there are; more of them are dirty. */
+  resize(pages: number): void {
+    [this.dirty, this.opened] = this.#bitmaps(pages);
+  }
+
+  #bitmaps(pages: number): Uint32Array<ArrayBuffer>[] {
+    const [room, used] = [wordsFor(this.capacity), wordsFor(pages)];
+    return [HEADER_WORDS, HEADER_WORDS + room].map((start) =>
+      this.all.subarray(start, start + used)
+    );
   }
 
   /** How many pages, from the first on, are those of the image. */
