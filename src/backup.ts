@@ -5,6 +5,7 @@
  *
  * Seed: u3e_backup, _ce_image_copy.
  */
+import { Attachment } from "./attachment.ts";
 import { checksumPages, isZero, wordsOf } from "./checksum.ts";
 import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, recordedPageSize, recordPageSize } from "./directory.ts";
@@ -126,6 +127,7 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
   const recorded = yield* recordedPageSize(storage, directory);
   const oldPageSize = recorded ?? DEFAULT_PAGE_SIZE;
   let image = yield* Image.open(storage, directory, oldPageSize, "update");
+  let attachment: Attachment | undefined;
   let memory: StorageFile | undefined;
   try {
     const fresh = recorded === undefined && (image?.pages ?? 0) === 0;
@@ -140,11 +142,14 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
     const evidence = yield* examine(storage, directory, oldPageSize, image);
     memory = evidence.memory;
     const verdict = decide(evidence, Infinity, directory);
-    if (verdict.action === "none") return;
-    image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);
-    yield* recover(storage, directory, evidence, verdict, image);
+    attachment = yield* Attachment.open(storage, directory, "update");
+    if (verdict.action !== "none") {
+      image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);
+    }
+    yield* recover(storage, directory, evidence, verdict, image!, attachment);
   } finally {
     if (memory) yield* quietly(perform(memory.close()));
+    if (attachment) yield* attachment.close();
     if (image) yield* quietly(image.close());
   }
 }

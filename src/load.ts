@@ -5,7 +5,7 @@
  * Seed: _ce_loom_mapf, _ce_loom_mapf_ephemeral, _ce_loom_blit, _ce_ephemeral_open.
  */
 import { runsOfBits } from "./bitmap.ts";
-import type { OpenDirectory } from "./directory.ts";
+import type { OpenDirectory, PendingPatch } from "./directory.ts";
 import { LoomError } from "./errors.ts";
 import { type Image, READ_PAGES } from "./image.ts";
 import { MAXIMUM_SIZE_32, runsOf, WASM_PAGE_SIZE } from "./layout.ts";
@@ -27,6 +27,10 @@ import {
 /** A region that is ready to be used. */
 export interface LoadedRegion {
   region: Region;
+  /** What a dry run has put over the image. */
+  pending?: PendingPatch;
+  /** What a memory of one's own held when nothing was saved yet, until something is. */
+  origin?: { page: number; bytes: Uint8Array }[];
   /** Gives everything back. */
   release(): Protocol<void>;
 }
@@ -59,11 +63,19 @@ export function* loadRegion(
     if (image) yield* fill(region, image, Math.min(image.pages, pages), mapped);
     if (pending) yield* overlay(region, pending);
     region.imagePages = Math.max(region.imagePages, pages);
-    return { region, release };
+    const origin = settings.memory && pages === 0 ? contentOf(region) : undefined;
+    return { region, pending, origin, release };
   } catch (error) {
     yield* quietly(release());
     throw error;
   }
+}
+
+function contentOf(region: Region): LoadedRegion["origin"] {
+  const pages = [...runsOfBits(region.touched(0), 0, region.pages)].flatMap(
+    ({ first, count }) => Array.from({ length: count }, (_, index) => first + index),
+  );
+  return pages.map((page) => ({ page, bytes: region.bytes(page, 1).slice() }));
 }
 
 function newMemory({ size, shared }: Settings): WebAssembly.Memory {
@@ -98,9 +110,9 @@ function* fill(region: Region, image: Image, pages: number, mapped: boolean): Pr
 }
 
 /** Puts the pages of a pending patch over those of the image, in memory only. */
-function* overlay(
+export function* overlay(
   region: Region,
-  { control, memory }: NonNullable<OpenDirectory["pending"]>,
+  { control, memory }: PendingPatch,
 ): Protocol<void> {
   for (const { first, count, index } of runsOf(control.pages, READ_PAGES)) {
     region.openDirty(first, count);

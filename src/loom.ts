@@ -4,6 +4,7 @@
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
+import { checkedAttachment } from "./attachment.ts";
 import { backup, type BackupOptions, type BackupReport } from "./backup.ts";
 import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
@@ -21,6 +22,7 @@ import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.t
 import { type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
 import { emptyReport, save, type SaveReport } from "./save.ts";
+import { rollback } from "./rollback.ts";
 import type { SaveTarget } from "./save_plan.ts";
 import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
@@ -36,6 +38,11 @@ export interface SaveOptions {
    * out of the image, and what they hold is lost.
    */
   isFree?: (page: number) => boolean;
+  /**
+   * A few bytes, of the program's own, that are kept with the pages from this save
+   * on: in one commit with them. None given: what there was stays. Empty: none.
+   */
+  attachment?: Uint8Array;
   /** Undoes the save, if it comes before the commit. */
   signal?: AbortSignal;
 }
@@ -80,6 +87,8 @@ export class Loom implements Disposable, AsyncDisposable {
   readonly #directory: OpenDirectory;
   readonly #loaded: LoadedRegion;
   #watermarks?: { low: number; high: number };
+  /** What they were at the last save. */
+  #savedWatermarks?: { low: number; high: number };
   #failure?: string;
   #closed = false;
   /** What the buffer was when the loom was closed. */
@@ -152,6 +161,11 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#lastBuffer ?? this.memory.buffer;
   }
 
+  /** The bytes that the last save carried besides pages: a copy; undefined for none. */
+  get attachment(): Uint8Array<ArrayBuffer> | undefined {
+    return this.#directory.attachment.bytes?.slice();
+  }
+
   /**
    * Where the heap ends, in bytes: what lies below is saved. Until the program
    * sets it, the end of the last page that was ever touched.
@@ -187,9 +201,15 @@ export class Loom implements Disposable, AsyncDisposable {
           `not ${low} and ${high}.`,
       );
     }
-    const { region } = this.#loaded;
-    region.setFreeSpace(Math.floor(low / this.pageSize), Math.floor(high / this.pageSize));
     this.#watermarks = { low, high };
+    this.#postGuard();
+  }
+
+  #postGuard(): void {
+    if (!this.#watermarks) return;
+    const { low, high } = this.#watermarks;
+    const [lowPage, highPage] = [low, high].map((bytes) => Math.floor(bytes / this.pageSize));
+    this.#loaded.region.setFreeSpace(lowPage, highPage);
   }
 
   /**
@@ -213,16 +233,18 @@ export class Loom implements Disposable, AsyncDisposable {
   save(options: SaveOptions = {}): Promise<SaveReport> {
     return this.#turns.take("a save", async () => {
       this.#usable();
-      const { isFree, signal } = checkedSave(options);
+      const { isFree, attachment, signal } = checkedSave(options);
       const progress = { committed: false };
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, copyOut: true };
+      const settings = { isFree, attachment, copyOut: true };
+      const watermarks = this.#watermarks;
       const report = await run(
         save(this.#target(), settings, progress),
         signal,
         () => !progress.committed,
       );
+      this.#noteSave(watermarks);
       this.#validate("after", false);
       return report;
     });
@@ -237,14 +259,75 @@ export class Loom implements Disposable, AsyncDisposable {
   saveSync(options: SaveOptions = {}): SaveReport {
     return this.#turns.takeSync("a save", () => {
       this.#usable();
-      const { isFree } = checkedSave(options);
+      const { isFree, attachment } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, copyOut: false };
+      const settings = { isFree, attachment, copyOut: false };
       const report = runSync(save(this.#target(), settings, { committed: false }));
+      this.#noteSave(this.#watermarks);
       this.#validate("after", true);
       return report;
     });
+  }
+
+  /** What there is to go back to from now on. */
+  #noteSave(watermarks: { low: number; high: number } | undefined): void {
+    this.#savedWatermarks = watermarks;
+    this.#loaded.origin = undefined;
+  }
+
+  /**
+   * Throws away all that was written since the last save: memory and watermarks are
+   * again what they were then, or at open where nothing was saved since. Memory
+   * that has grown stays as large; what is new of it reads zeros. This also mends a
+   * loom whose heap and stack have met. The buffer stays the same, and nobody may
+   * write to it meanwhile: not a Worker either.
+   *
+   * ```ts
+   * import { Loom } from "../mod.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * await using loom = await Loom.open(Deno.makeTempDirSync(), { size: 1 << 20 });
+   * const bytes = new Uint8Array(loom.buffer);
+   * bytes[0] = 1;
+   * await loom.save();
+   * bytes[0] = 2;
+   * await loom.rollback();
+   * assertEquals(bytes[0], 1);
+   * ```
+   *
+   * @throws {LoomError} `FAILED`, `IO`, `CLOSED`
+   */
+  rollback(): Promise<void> {
+    return this.#turns.take("a rollback", async () => {
+      this.#trusted();
+      await run(this.#rollback());
+    });
+  }
+
+  /**
+   * Throws away what was written since the last save, in this call.
+   *
+   * @throws {LoomError} as {@linkcode Loom.rollback}; `BUSY` while something runs off
+   * the thread
+   */
+  rollbackSync(): void {
+    this.#turns.takeSync("a rollback", () => {
+      this.#trusted();
+      runSync(this.#rollback());
+    });
+  }
+
+  *#rollback(): Protocol<void> {
+    try {
+      yield* rollback(this.#loaded, this.#directory.image);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#failure ??= `a rollback could not be finished: ${reason}`;
+      throw error;
+    }
+    this.#watermarks = this.#savedWatermarks;
+    this.#postGuard();
   }
 
   /**
@@ -373,23 +456,25 @@ export class Loom implements Disposable, AsyncDisposable {
   *#close(): Protocol<void> {
     this.#closed = true;
     this.#lastBuffer = this.memory.buffer;
-    const { image, files, lock } = this.#directory;
+    const { image, files, attachment, lock } = this.#directory;
     if (!this.#settings.dryRun) {
       yield* quietly(files.remove());
       if (image && this.#failure === undefined) yield* quietly(image.withdraw());
     }
     if (image) yield* quietly(image.close());
+    yield* attachment.close();
     yield* this.#loaded.release();
     lock?.release();
   }
 
   #target(): SaveTarget {
-    const { image, files } = this.#directory;
+    const { image, files, attachment } = this.#directory;
     const { region } = this.#loaded;
     return {
       region,
       image: image!,
       files,
+      attachment,
       checksumPages: (words, pageWords, into) =>
         native().loom_checksum_pages(words, pageWords, into.length, into),
       watermarks: this.#watermarks,
@@ -405,20 +490,28 @@ export class Loom implements Disposable, AsyncDisposable {
     });
   }
 
-  /** Throws unless memory and disk are both to be trusted. */
+  /** Throws unless memory and disk are both to be trusted, and what is in memory too. */
   #usable(): void {
+    this.#open();
+    const { directory } = this.#settings;
+    if (this.#loaded.region.words.exhausted) {
+      throw new LoomError(
+        "EXHAUSTED",
+        `Heap and stack of the loom of "${directory}" have met, and may have overwritten ` +
+          `each other: it refuses to save. Roll back to the last save, or open it again, ` +
+          `with a larger size.`,
+        { path: directory },
+      );
+    }
+    this.#trusted();
+  }
+
+  /** Throws unless memory and disk are both to be trusted. */
+  #trusted(): void {
     this.#open();
     const { region } = this.#loaded;
     const { directory } = this.#settings;
     region.follow();
-    if (region.words.exhausted) {
-      throw new LoomError(
-        "EXHAUSTED",
-        `Heap and stack of the loom of "${directory}" have met, and may have overwritten ` +
-          `each other: it refuses to save. Open it again, with a larger size.`,
-        { path: directory },
-      );
-    }
     const { lostPage } = region.words;
     if (lostPage !== undefined) {
       const image = join(directory, FILES.image);
@@ -445,7 +538,9 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 }
 
-function checkedSave(options: SaveOptions): SaveOptions {
+function checkedSave(
+  options: SaveOptions,
+): SaveOptions & { attachment?: Uint8Array<ArrayBuffer> } {
   const { isFree, signal } = options;
   if (isFree !== undefined && typeof isFree !== "function") {
     throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);
@@ -454,7 +549,7 @@ function checkedSave(options: SaveOptions): SaveOptions {
     throw new LoomError("BAD_OPTION", `The option "signal" must be an AbortSignal.`);
   }
   signal?.throwIfAborted();
-  return options;
+  return { isFree, signal, attachment: checkedAttachment(options.attachment) };
 }
 
 /** Opens a loom on any storage: the protocol behind both ways to open. */
@@ -473,6 +568,7 @@ export function* open(settings: Settings, library: Native, storage: Storage): Pr
     return new Loom(OPEN, settings, storage, opened, loaded);
   } catch (error) {
     if (opened.image) yield* quietly(opened.image.close());
+    yield* opened.attachment.close();
     opened.lock?.release();
     throw error;
   }

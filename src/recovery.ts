@@ -6,6 +6,7 @@
  *
  * Seed: _ce_patch_open, u3e_live.
  */
+import type { Attachment } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
 import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
@@ -232,16 +233,26 @@ export function* recover(
   evidence: Evidence,
   verdict: Verdict,
   image: Image,
+  attachment: Attachment,
 ): Protocol<Recovery> {
-  if (verdict.action === "none") return { patch: "none" };
   if (verdict.action === "apply") {
     yield* syncPatch(storage, directory, evidence.memory!);
     yield* applyPatch(evidence.memory, evidence.control!, image);
+  }
+  yield* attachment.settle(appliedPatch(evidence, verdict), "update");
+  if (verdict.action === "none") return { patch: "none" };
+  if (verdict.action === "apply") {
     yield* removePatch(storage, directory);
     return { patch: "applied" };
   }
   yield* removePatch(storage, directory);
   return { patch: verdict.patch, reason: verdict.reason };
+}
+
+/** The checksum of the patch that the image carries in full, once a verdict was carried out. */
+export function appliedPatch(evidence: Evidence, verdict: Verdict): number | undefined {
+  const applied = verdict.action === "apply" || evidence.complete;
+  return applied ? evidence.control?.checksum : undefined;
 }
 
 /** Commits a patch that was found whole: from now on no power cut takes any of it. */

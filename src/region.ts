@@ -280,6 +280,10 @@ export class Region {
     this.native.loom_set_scratch(this.#slot, descriptor, moveOnFault ? 1 : 0);
   }
 
+  get hasScratch(): boolean {
+    return this.#scratch >= 0;
+  }
+
   /** Frees the space that pages take in the scratch file, where there is one. */
   freeScratch(first: number, count: number): void {
     if (this.#scratch < 0 || count <= 0) return;

@@ -11,6 +11,7 @@ import { isZero } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
 import type { Image } from "./image.ts";
 import { pagesFor, runsOf } from "./layout.ts";
+import { checksumOfControl } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
@@ -58,6 +59,8 @@ export interface SaveReport {
 /** How to save. */
 export interface SaveSettings {
   isFree?: (page: number) => boolean;
+  /** What to carry besides pages from this save on; undefined: what there was. */
+  attachment?: Uint8Array<ArrayBuffer>;
   /** Copy the pages out first, so that the program can go on while they are written. */
   copyOut: boolean;
 }
@@ -73,7 +76,10 @@ export function* save(
   settings: SaveSettings,
   progress: SaveProgress,
 ): Protocol<SaveReport> {
-  const { region, image, files } = target;
+  const { region, image, files, attachment } = target;
+  const carried = settings.attachment && attachment.differs(settings.attachment)
+    ? settings.attachment
+    : undefined;
   const clock = new Clock();
   const plan = collect(target, settings.isFree);
   const patch = new PatchPages(target, plan);
@@ -88,9 +94,11 @@ export function* save(
     yield* patch.write();
     clock.lap("write");
     const content = patch.content();
-    const changes = patch.pages.length > 0 || plan.total !== plan.old;
+    const changes = patch.pages.length > 0 || plan.total !== plan.old || carried;
     // What is known anyhow, and needs no room, takes one sync; anything else two.
-    const announced = !files.writesInPlace(content) || image.needsRoom(plan.total);
+    const announced = carried !== undefined || !files.writesInPlace(content) ||
+      image.needsRoom(plan.total);
+    if (carried) yield* attachment.prepare(carried, checksumOfControl(content));
     if (changes) {
       yield* files.announce(content, image);
       if (announced) yield* files.syncAnnounced(image);
@@ -117,6 +125,7 @@ export function* save(
       yield* image.resize(plan.total);
       clock.lap("apply");
       yield* image.sync();
+      if (carried) yield* attachment.promote();
       clock.lap("sync");
       yield* image.arrive();
       yield* files.retire();
@@ -206,6 +215,7 @@ function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
   try {
     patch.putBack();
     yield* target.files.abandon();
+    yield* target.attachment.abandon();
     yield* target.image.releaseReserve();
     yield* target.image.withdraw();
   } catch (error) {

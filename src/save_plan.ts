@@ -1,6 +1,7 @@
 /**
  * What a save works on, and what it found to do when it began. Shapes only.
  */
+import type { Attachment } from "./attachment.ts";
 import type { checksumPages } from "./checksum.ts";
 import type { Image } from "./image.ts";
 import type { Run } from "./layout.ts";
@@ -12,6 +13,7 @@ export interface SaveTarget {
   readonly region: Region;
   readonly image: Image;
   readonly files: PatchFiles;
+  readonly attachment: Attachment;
   /** Hashes pages: the library's way, as {@linkcode checksumPages} does. */
   readonly checksumPages: typeof checksumPages;
   /** The watermarks in bytes, where the program has set them. */

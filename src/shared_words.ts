@@ -93,6 +93,11 @@ export class SharedWords {
     return (this.all[FLAGS] & FLAG_EXHAUSTED) !== 0;
   }
 
+  set exhausted(value: boolean) {
+    if (value) Atomics.or(this.all, FLAGS, FLAG_EXHAUSTED);
+    else Atomics.and(this.all, FLAGS, ~FLAG_EXHAUSTED);
+  }
+
   /** The page that could not be read from its file; undefined if all could. */
   get lostPage(): number | undefined {
     const lost = this.all[FLAGS] & (FLAG_IMAGE_LOST | FLAG_SCRATCH_LOST);

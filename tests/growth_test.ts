@@ -1,6 +1,7 @@
 /** Memory that grows while it is a loom, and images larger than the memory at hand. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
+import { sameBytes } from "./support/contents.ts";
 import { Random } from "./support/random.ts";
 import { saveAndList } from "./support/saves.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
@@ -188,9 +189,6 @@ function trimmed(bytes: Uint8Array): number {
   return bytes.findLastIndex((byte) => byte !== 0) + 1;
 }
 
-function assertSame(loom: Loom, model: Uint8Array): void {
-  const bytes = new Uint8Array(loom.buffer);
-  assertEquals(bytes.length, model.length);
-  const different = model.findIndex((byte, at) => byte !== bytes[at]);
-  assertEquals(different, -1, `byte ${different} differs`);
+function assertSame(loom: Loom, expected: Uint8Array): void {
+  assert(sameBytes(new Uint8Array(loom.buffer), expected), "memory differs");
 }
