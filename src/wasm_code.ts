@@ -137,11 +137,14 @@ export function readBody(body: WasmReader, effects: CodeEffects): void {
     body.u32();
     body.valueType();
   }
+  let code: number | undefined = undefined;
   while (!body.done) {
-    if (skipInstruction(body, effects) !== undefined) continue;
+    code = skipInstruction(body, effects);
+    if (code !== undefined) continue;
     effects.changesTables = effects.dropsSegments = true;
     return;
   }
+  if (code !== END) throw malformed("a function has no end", body.at);
 }
 
 /** Reads a constant expression, up to its end. */
