@@ -6,6 +6,12 @@
  * @module
  */
 export { Loom, type SaveOptions } from "./src/loom.ts";
+export {
+  WasmLoom,
+  type WasmLoomOptions,
+  type WasmModule,
+  type WasmSaveOptions,
+} from "./src/wasm_loom.ts";
 export type { LoomOptions, Tracker } from "./src/options.ts";
 export type { SavePhases, SaveReport } from "./src/save.ts";
 export type { LoomStats } from "./src/stats.ts";

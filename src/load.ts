@@ -40,7 +40,7 @@ export function* loadRegion(
   settings: Settings,
   library: Native,
   storage: Storage,
-  { image, pending }: OpenDirectory,
+  { image, pending, attachment }: OpenDirectory,
 ): Protocol<LoadedRegion> {
   const memory = settings.memory ?? newMemory(settings);
   const mapped = settings.load === "map" && image !== undefined && image.file.descriptor >= 0;
@@ -54,7 +54,8 @@ export function* loadRegion(
     if (pending) yield* quietly(perform(pending.memory.close()));
   }
   try {
-    if (settings.memory && pages > 0) region.mapFresh(0, region.pages);
+    const saved = pages > 0 || attachment.bytes !== undefined;
+    if (settings.memory && saved) region.mapFresh(0, region.pages);
     if (settings.scratch !== undefined) {
       scratch = yield* Scratch.open(storage, settings.scratch, region.size);
       yield* scratch.fill(region);
@@ -63,7 +64,7 @@ export function* loadRegion(
     if (image) yield* fill(region, image, Math.min(image.pages, pages), mapped);
     if (pending) yield* overlay(region, pending);
     region.imagePages = Math.max(region.imagePages, pages);
-    const origin = settings.memory && pages === 0 ? contentOf(region) : undefined;
+    const origin = settings.memory && !saved ? contentOf(region) : undefined;
     return { region, pending, origin, release };
   } catch (error) {
     yield* quietly(release());

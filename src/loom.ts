@@ -16,10 +16,11 @@ import {
   type VerifyReport,
   type Violation,
 } from "./invariants.ts";
-import { FILES, join, pagesFor } from "./layout.ts";
+import type { Guest } from "./guest.ts";
+import { FILES, join, MAXIMUM_SIZE, pagesFor } from "./layout.ts";
 import { type Native, native } from "./native.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
-import { type Protocol, run, runSync } from "./protocol.ts";
+import { perform, type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
 import { emptyReport, save, type SaveReport } from "./save.ts";
 import { rollback } from "./rollback.ts";
@@ -86,6 +87,7 @@ export class Loom implements Disposable, AsyncDisposable {
   readonly #storage: Storage;
   readonly #directory: OpenDirectory;
   readonly #loaded: LoadedRegion;
+  readonly #guest?: Guest;
   #watermarks?: { low: number; high: number };
   /** What they were at the last save. */
   #savedWatermarks?: { low: number; high: number };
@@ -102,6 +104,7 @@ export class Loom implements Disposable, AsyncDisposable {
     storage: Storage,
     directory: OpenDirectory,
     loaded: LoadedRegion,
+    guest?: Guest,
   ) {
     if (key !== OPEN) {
       throw new LoomError("BAD_OPTION", "A loom is opened with Loom.open or Loom.openSync.");
@@ -110,6 +113,7 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#storage = storage;
     this.#directory = directory;
     this.#loaded = loaded;
+    this.#guest = guest;
     this.#turns = new Turns(settings.directory);
     this.pageSize = settings.pageSize;
     this.created = loaded.region.imagePages === 0;
@@ -237,7 +241,7 @@ export class Loom implements Disposable, AsyncDisposable {
       const progress = { committed: false };
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, attachment, copyOut: true };
+      const settings = { isFree, attachment: this.#guest?.read() ?? attachment, copyOut: true };
       const watermarks = this.#watermarks;
       const report = await run(
         save(this.#target(), settings, progress),
@@ -262,7 +266,11 @@ export class Loom implements Disposable, AsyncDisposable {
       const { isFree, attachment } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, attachment, copyOut: false };
+      const settings = {
+        isFree,
+        attachment: this.#guest?.read() ?? attachment,
+        copyOut: false,
+      };
       const report = runSync(save(this.#target(), settings, { committed: false }));
       this.#noteSave(this.#watermarks);
       this.#validate("after", true);
@@ -321,6 +329,7 @@ export class Loom implements Disposable, AsyncDisposable {
   *#rollback(): Protocol<void> {
     try {
       yield* rollback(this.#loaded, this.#directory.image);
+      this.#guest?.restore(this.#directory.attachment.bytes);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#failure ??= `a rollback could not be finished: ${reason}`;
@@ -553,23 +562,53 @@ function checkedSave(
 }
 
 /** Opens a loom on any storage: the protocol behind both ways to open. */
-export function* open(settings: Settings, library: Native, storage: Storage): Protocol<Loom> {
-  const { directory, pageSize, dryRun, adopt, verify, size } = settings;
+export function* open(
+  settings: Settings,
+  library: Native,
+  storage: Storage,
+  guest?: Guest,
+): Protocol<Loom> {
+  const { directory, pageSize, dryRun, adopt, verify, memory, size } = settings;
+  const largest = guest
+    ? MAXIMUM_SIZE
+    : memory && settings.follows
+    ? largestSize(memory)
+    : size;
   const opened = yield* openDirectory(storage, {
     directory,
     pageSize,
-    loomPages: (settings.follows ? largestSize(settings.memory!) : size) / pageSize,
+    loomPages: largest / pageSize,
     dryRun,
     adopt,
     verify,
   });
   try {
-    const loaded = yield* loadRegion(settings, library, storage, opened);
-    return new Loom(OPEN, settings, storage, opened, loaded);
+    const moved = guest &&
+      { memory: yield* startGuest(guest, directory, opened), follows: true };
+    const housed = { ...settings, ...moved };
+    const loaded = yield* loadRegion(housed, library, storage, opened);
+    return new Loom(OPEN, housed, storage, opened, loaded, guest);
   } catch (error) {
     if (opened.image) yield* quietly(opened.image.close());
     yield* opened.attachment.close();
     opened.lock?.release();
+    throw error;
+  }
+}
+
+/** Starts a guest with what the directory holds. */
+function* startGuest(
+  guest: Guest,
+  directory: string,
+  { attachment: { bytes: attachment }, image, pending }: OpenDirectory,
+): Protocol<WebAssembly.Memory> {
+  const hasPages = (pending?.control.total ?? image?.pages ?? 0) > 0;
+  try {
+    const memory = yield* guest.start({ directory, hasPages, attachment });
+    if (attachment) guest.restore(attachment);
+    return memory;
+  } catch (error) {
+    if (pending) yield* quietly(perform(pending.memory.close()));
     throw error;
   }
 }
