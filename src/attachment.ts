@@ -126,7 +126,10 @@ export class Attachment {
     this.#slots[index] = slot;
   }
 
-  /** What was prepared never becomes valid: its patch was undone. */
+  /**
+   * What was prepared never becomes valid: its patch is gone, durably. Before that a
+   * power cut could bring the patch back, and not what belongs to it.
+   */
   *abandon(): Protocol<void> {
     const index = this.#waiting;
     if (index < 0) return;
@@ -134,14 +137,23 @@ export class Attachment {
     this.#slots[index] = undefined;
   }
 
-  /** Decides what a dead process prepared: a patch with this checksum was applied, or none. */
-  *settle(patch: number | undefined, mode: "read" | "update"): Protocol<void> {
+  /**
+   * Promotes what a dead process prepared, if a patch with this checksum was applied.
+   * What it promoted or abandoned itself may not be durable yet, and becomes so.
+   */
+  *settle(patch: number | undefined): Protocol<void> {
+    const slot = this.#slots[this.#waiting];
+    if (!slot) { for (const file of this.#files) if (file) yield* perform(file.sync()); }
+    else if (slot.patch === patch) yield* this.promote();
+  }
+
+  /** The same in memory only. */
+  look(patch: number | undefined): void {
     const index = this.#waiting;
     const slot = this.#slots[index];
-    if (!slot) return;
-    const valid = slot.patch === patch;
-    if (mode === "update") yield* valid ? this.promote() : this.abandon();
-    else this.#slots[index] = valid ? { ...slot, patch: undefined } : undefined;
+    if (slot) {
+      this.#slots[index] = slot.patch === patch ? { ...slot, patch: undefined } : undefined;
+    }
   }
 
   *close(): Protocol<void> {

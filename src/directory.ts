@@ -130,6 +130,7 @@ export function* openDirectory(
     // What was decided must stay decided: a power cut could bring back a patch that
     // was discarded here, or undone by the last process.
     yield* perform(storage.syncDirectory(directory));
+    yield* attachment.abandon();
     yield* identifyAgain(image);
     return { image, recovery, files, attachment, lock, readAll };
   } catch (error) {
@@ -206,7 +207,7 @@ function* look(
   evidence: Evidence,
   verdict: Verdict,
 ): Protocol<OpenDirectory> {
-  yield* attachment.settle(appliedPatch(evidence, verdict), "read");
+  attachment.look(appliedPatch(evidence, verdict));
   if (verdict.action === "apply") {
     const recovery = { patch: "applied", reason: "dry run: in memory only" } as const;
     const pending = evidence.memory && evidence.control

@@ -239,7 +239,7 @@ export function* recover(
     yield* syncPatch(storage, directory, evidence.memory!);
     yield* applyPatch(evidence.memory, evidence.control!, image);
   }
-  yield* attachment.settle(appliedPatch(evidence, verdict), "update");
+  yield* attachment.settle(appliedPatch(evidence, verdict));
   if (verdict.action === "none") return { patch: "none" };
   if (verdict.action === "apply") {
     yield* removePatch(storage, directory);

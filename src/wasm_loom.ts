@@ -65,7 +65,7 @@ const OPEN = Symbol("open");
  *
  * // (memory (export "memory") 1), and a function "next" that counts in it from 1 on
  * const counter = Uint8Array.fromBase64(
- *   "AGFzbQEAAAABBQFgAAF/AwIBAAUDAQABBxECBm1lbW9yeQIABG5leHQAAAoXARUAQQBBACgCAEEBajYCAEEAKAIACw==",
+ *   "AGFzbQEAAAABBQFgAAF/AwIBAAUDAQABBxECBm1lbW9yeQIABG5leHQAAAoWARQAQQBBACgCAEEBajYCAEEAKAIACw==",
  * );
  * const directory = Deno.makeTempDirSync();
  * for (const count of [1, 2, 3]) {
