@@ -16,6 +16,7 @@ import * as open from "./open.ts";
 import * as saveManyPages from "./save_many_pages.ts";
 import * as saveOnePage from "./save_one_page.ts";
 import { isMet, ratioOf, table } from "./table.ts";
+import * as wasm from "./wasm.ts";
 
 const SUBJECTS: Record<string, Subject> = {
   first_write: firstWrite,
@@ -23,6 +24,7 @@ const SUBJECTS: Record<string, Subject> = {
   save_many_pages: saveManyPages,
   open,
   async_pause: asyncPause,
+  wasm,
 };
 
 const { values, positionals } = parseArgs({

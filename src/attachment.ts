@@ -22,19 +22,29 @@ import {
 } from "./storage.ts";
 
 const SECTOR_BYTES = 512;
-const HEADER_WORDS = 8;
+/** Magic, version, sequence, kind and key of what is awaited, length, checksum, seal. */
+const HEADER_WORDS = 9;
 /** "atch", as bytes. */
 const MAGIC = 0x68637461;
 const VERSION = 1;
 /** An attachment is held in memory, and written whole. */
 const LIMIT_BYTES = 1 << 24;
 
+/**
+ * What makes an attachment valid: that a patch with this checksum is applied, or that
+ * the image is the file with this inode.
+ */
+export interface Condition {
+  kind: "patch" | "image";
+  key: bigint;
+}
+
 /** A file's content. */
 interface Slot {
   /** The later of two is the larger. */
   sequence: number;
-  /** The checksum of the patch that it waits for; undefined where it is valid. */
-  patch?: number;
+  /** What it waits for; undefined where it is valid. */
+  awaits?: Condition;
   /** Empty where the save says that there is none any more. */
   bytes: Uint8Array<ArrayBuffer>;
 }
@@ -82,16 +92,22 @@ export class Attachment {
     return slot && slot.bytes.length > 0 ? slot.bytes : undefined;
   }
 
+  /** The bytes that there are once some conditions are met. */
+  bytesWith(met: Condition[]): Uint8Array<ArrayBuffer> | undefined {
+    const slot = this.#slots[this.#waiting];
+    return slot && isAmong(slot.awaits, met) ? slot.bytes : this.bytes;
+  }
+
   /** Which file is valid, the later one if both are; -1 where none is. */
   get #current(): number {
     const [first, second] = this.#slots.map((slot) =>
-      slot && slot.patch === undefined ? slot.sequence : -1
+      slot && !slot.awaits ? slot.sequence : -1
     );
     return second > first ? 1 : first < 0 ? -1 : 0;
   }
 
   get #waiting(): number {
-    return this.#slots.findIndex((slot) => slot?.patch !== undefined);
+    return this.#slots.findIndex((slot) => slot?.awaits);
   }
 
   /** Whether a save with these bytes has anything to carry. */
@@ -100,8 +116,11 @@ export class Attachment {
     return old.length !== bytes.length || bytes.some((byte, at) => byte !== old[at]);
   }
 
-  /** Writes bytes that become valid with a patch, durably. */
-  *prepare(bytes: Uint8Array<ArrayBuffer>, patch: number): Protocol<void> {
+  /**
+   * Writes bytes that are to become valid. Before what they wait for can be found,
+   * the caller syncs the file that this returns.
+   */
+  *prepare(bytes: Uint8Array<ArrayBuffer>, awaits: Condition): Protocol<StorageFile> {
     const current = this.#current;
     const index = current === 0 ? 1 : 0;
     this.#slots[index] = undefined;
@@ -113,47 +132,53 @@ export class Attachment {
     }
     yield* writeFully(file, bytes, SECTOR_BYTES);
     const sequence = (this.#slots[current]?.sequence ?? 0) + 1;
-    this.#slots[index] = { sequence, patch, bytes };
+    this.#slots[index] = { sequence, awaits, bytes };
     yield* writeHeader(file, this.#slots[index]);
-  }
-
-  /** What was prepared is valid: its patch was applied. */
-  *promote(): Protocol<void> {
-    const index = this.#waiting;
-    if (index < 0) return;
-    const slot = { ...this.#slots[index]!, patch: undefined };
-    yield* writeHeader(this.#files[index]!, slot);
-    this.#slots[index] = slot;
+    return file;
   }
 
   /**
-   * What was prepared never becomes valid: its patch is gone, durably. Before that a
-   * power cut could bring the patch back, and not what belongs to it.
+   * Says that what was prepared is valid. Before what it waited for goes, the caller
+   * syncs the files that this returns.
+   */
+  *promote(): Protocol<StorageFile[]> {
+    const index = this.#waiting;
+    if (index < 0) return [];
+    const [file, { sequence, bytes }] = [this.#files[index]!, this.#slots[index]!];
+    this.#slots[index] = { sequence, bytes };
+    yield* writeHeader(file, this.#slots[index]);
+    return [file];
+  }
+
+  /**
+   * What was prepared never becomes valid: what it waited for is gone, durably. Before
+   * that a power cut could bring it back, and not what belongs to it.
    */
   *abandon(): Protocol<void> {
     const index = this.#waiting;
     if (index < 0) return;
     yield* writeHeader(this.#files[index]!);
+    yield* perform(this.#files[index]!.sync());
     this.#slots[index] = undefined;
   }
 
   /**
-   * Promotes what a dead process prepared, if a patch with this checksum was applied.
-   * What it promoted or abandoned itself may not be durable yet, and becomes so.
+   * Makes what a dead process prepared valid, if what it waited for is there. What that
+   * process said of it last may not be durable yet, and becomes so.
    */
-  *settle(patch: number | undefined): Protocol<void> {
+  *settle(met: Condition[]): Protocol<void> {
     const slot = this.#slots[this.#waiting];
-    if (!slot) { for (const file of this.#files) if (file) yield* perform(file.sync()); }
-    else if (slot.patch === patch) yield* this.promote();
+    const files = slot ? [] : this.#files.filter((file) => file !== undefined);
+    if (slot && isAmong(slot.awaits, met)) files.push(...yield* this.promote());
+    for (const file of files) yield* perform(file.sync());
   }
 
-  /** The same in memory only. */
-  look(patch: number | undefined): void {
+  /** The same in memory only, for a dry run. */
+  look(met: Condition[]): void {
     const index = this.#waiting;
     const slot = this.#slots[index];
-    if (slot) {
-      this.#slots[index] = slot.patch === patch ? { ...slot, patch: undefined } : undefined;
-    }
+    if (!slot) return;
+    this.#slots[index] = isAmong(slot.awaits, met) ? { ...slot, awaits: undefined } : undefined;
   }
 
   *close(): Protocol<void> {
@@ -161,12 +186,18 @@ export class Attachment {
   }
 }
 
+function isAmong(awaits: Condition | undefined, met: Condition[]): boolean {
+  return met.some(({ kind, key }) => kind === awaits?.kind && key === awaits.key);
+}
+
+/** How a header says what is waited for. */
+const KINDS = [undefined, "patch", "image"] as const;
+
 function* readSlot(file: StorageFile): Protocol<Slot | undefined> {
-  const words = new Uint32Array(HEADER_WORDS);
+  const words = new Uint32Array(SECTOR_BYTES / 4);
   const length = yield* readFully(file, new Uint8Array(words.buffer), 0);
-  if (length < words.byteLength || words[0] !== MAGIC) return undefined;
-  if (words[7] !== sealOf(words)) return undefined;
-  const [, version, sequence, waits, patch, size, checksum] = words;
+  if (length < SECTOR_BYTES || words[0] !== MAGIC || !isSealed(words)) return undefined;
+  const [, version, sequence, waits, , , size, checksum] = words;
   if (version !== VERSION) {
     throw new LoomError(
       "UNSUPPORTED",
@@ -179,24 +210,29 @@ function* readSlot(file: StorageFile): Protocol<Slot | undefined> {
   const bytes = new Uint8Array(size);
   const read = yield* readFully(file, bytes, SECTOR_BYTES);
   if (read < size || murmurHash3(bytes) !== checksum) return undefined;
-  return { sequence, patch: waits ? patch : undefined, bytes };
+  const [kind, key] = [KINDS[waits], new BigUint64Array(words.buffer)[2]];
+  return { sequence, awaits: kind && { kind, key }, bytes };
 }
 
-/** Says what a file holds, or that it holds nothing, and makes all of it durable. */
+/** Says what a file holds, or that it holds nothing. */
 function* writeHeader(file: StorageFile, slot?: Slot): Protocol<void> {
   const words = new Uint32Array(SECTOR_BYTES / 4);
   if (slot) {
-    const { sequence, patch, bytes } = slot;
-    const waits = patch === undefined ? 0 : 1;
-    words.set([MAGIC, VERSION, sequence, waits, patch ?? 0, bytes.length, murmurHash3(bytes)]);
-    words[7] = sealOf(words);
+    const { sequence, awaits, bytes } = slot;
+    words.set([MAGIC, VERSION, sequence, KINDS.indexOf(awaits?.kind)]);
+    new BigUint64Array(words.buffer)[2] = awaits?.key ?? 0n;
+    words.set([bytes.length, murmurHash3(bytes)], 6);
+    words[HEADER_WORDS - 1] = sealOf(words);
   }
   yield* writeFully(file, new Uint8Array(words.buffer), 0);
-  yield* perform(file.sync());
+}
+
+function isSealed(words: Uint32Array): boolean {
+  return words[HEADER_WORDS - 1] === sealOf(words);
 }
 
 function sealOf(words: Uint32Array): number {
-  return murmurHash3(new Uint8Array(words.buffer, words.byteOffset, 7 * 4));
+  return murmurHash3(new Uint8Array(words.buffer, 0, (HEADER_WORDS - 1) * 4));
 }
 
 /** Bytes that a save may carry: a copy. */

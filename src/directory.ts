@@ -15,7 +15,7 @@ import type { Control } from "./patch.ts";
 import { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import {
-  appliedPatch,
+  conditions,
   decide,
   type Evidence,
   examine,
@@ -207,7 +207,7 @@ function* look(
   evidence: Evidence,
   verdict: Verdict,
 ): Protocol<OpenDirectory> {
-  attachment.look(appliedPatch(evidence, verdict));
+  attachment.look(yield* conditions(evidence, verdict, image));
   if (verdict.action === "apply") {
     const recovery = { patch: "applied", reason: "dry run: in memory only" } as const;
     const pending = evidence.memory && evidence.control

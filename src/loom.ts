@@ -417,9 +417,9 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#turns.take("a backup", () => {
       this.#open();
       const { directory, pageSize } = this.#settings;
-      const { image } = this.#directory;
+      const { image, attachment } = this.#directory;
       const loomPages = this.#loaded.region.pages;
-      const source = { directory, pageSize, loomPages, image };
+      const source = { directory, pageSize, loomPages, image, attachment };
       const path = pathOf(destination, "The destination");
       return run(backup(this.#storage, source, path, options), options.signal);
     });

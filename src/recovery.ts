@@ -6,7 +6,7 @@
  *
  * Seed: _ce_patch_open, u3e_live.
  */
-import type { Attachment } from "./attachment.ts";
+import type { Attachment, Condition } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
 import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
@@ -239,7 +239,7 @@ export function* recover(
     yield* syncPatch(storage, directory, evidence.memory!);
     yield* applyPatch(evidence.memory, evidence.control!, image);
   }
-  yield* attachment.settle(appliedPatch(evidence, verdict));
+  yield* attachment.settle(yield* conditions(evidence, verdict, image));
   if (verdict.action === "none") return { patch: "none" };
   if (verdict.action === "apply") {
     yield* removePatch(storage, directory);
@@ -249,10 +249,19 @@ export function* recover(
   return { patch: verdict.patch, reason: verdict.reason };
 }
 
-/** The checksum of the patch that the image carries in full, once a verdict was carried out. */
-export function appliedPatch(evidence: Evidence, verdict: Verdict): number | undefined {
-  const applied = verdict.action === "apply" || evidence.complete;
-  return applied ? evidence.control?.checksum : undefined;
+/** What an attachment may have waited for, once a verdict was carried out. */
+export function* conditions(
+  evidence: Evidence,
+  verdict: Verdict,
+  image: Image | undefined,
+): Protocol<Condition[]> {
+  const { control, complete } = evidence;
+  const met: Condition[] = [];
+  if (control && (verdict.action === "apply" || complete)) {
+    met.push({ kind: "patch", key: BigInt(control.checksum) });
+  }
+  if (image) met.push({ kind: "image", key: (yield* perform(image.file.state())).inode });
+  return met;
 }
 
 /** Commits a patch that was found whole: from now on no power cut takes any of it. */

@@ -17,6 +17,7 @@ import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 import { discardFree, releaseTail, settle } from "./settle.ts";
+import type { StorageFile } from "./storage.ts";
 
 /** The time that each phase of a save took, in milliseconds. */
 export interface SavePhases {
@@ -98,10 +99,14 @@ export function* save(
     // What is known anyhow, and needs no room, takes one sync; anything else two.
     const announced = carried !== undefined || !files.writesInPlace(content) ||
       image.needsRoom(plan.total);
-    if (carried) yield* attachment.prepare(carried, checksumOfControl(content));
+    const more: StorageFile[] = [];
+    if (carried) {
+      const key = BigInt(checksumOfControl(content));
+      more.push(yield* attachment.prepare(carried, { kind: "patch", key }));
+    }
     if (changes) {
       yield* files.announce(content, image);
-      if (announced) yield* files.syncAnnounced(image);
+      if (announced) yield* files.syncAnnounced(image, more);
     }
     clock.lap("commit");
     if (announced) yield* reserve(image, patch.pages, plan.total);
@@ -124,8 +129,7 @@ export function* save(
       yield* patch.note();
       yield* image.resize(plan.total);
       clock.lap("apply");
-      yield* image.sync();
-      if (carried) yield* attachment.promote();
+      yield* image.sync(yield* attachment.promote());
       clock.lap("sync");
       yield* image.arrive();
       yield* files.retire();

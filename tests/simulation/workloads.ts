@@ -293,6 +293,23 @@ export const WORKLOADS: Record<string, Workload> = {
       await world.backup(true);
     },
   },
+  "backup with attachments": {
+    options: SMALL,
+    async run(world) {
+      world.write(0, 1, 4);
+      world.carry(20);
+      world.save();
+      await world.backup(false);
+      world.write(1);
+      world.carry(600);
+      world.save();
+      await world.backup(true);
+      world.saveToBackup();
+      world.carry(30);
+      world.save();
+      await world.backup(true);
+    },
+  },
   "backup over one that was in use": {
     options: SMALL,
     async run(world) {
