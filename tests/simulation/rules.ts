@@ -119,13 +119,6 @@ export const RULES: Record<string, Rule> = {
     workload: "attachments",
     breach: without((call) => isSync(call) && isAttachment(call)),
   },
-  "an attachment that is found is given up only when its patch is gone": {
-    workload: "attachments of saves that fail",
-    breach: late(
-      (call) => isSync(call) && isDirectory(call),
-      (call) => isSync(call) && isAttachment(call),
-    ),
-  },
   "an undone save is undone durably": {
     workload: "a save after one that was undone",
     breach: without((call) =>
