@@ -99,7 +99,7 @@
       const others = keys.filter((key) => !isIndex(key)).map(property);
       const head = Array.isArray(value) && name === "Array "
         ? "["
-        : `${name}(${value.length}) [`;
+        : `${name.trim()}(${value.length}) [`;
       return join(head, [...items, ...others], "]", indent);
     }
     const properties = firstOf(keys, property);
