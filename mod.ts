@@ -7,10 +7,12 @@
  */
 export { Loom, type SaveOptions } from "./src/loom.ts";
 export {
+  type Started,
   WasmLoom,
   type WasmLoomOptions,
   type WasmModule,
   type WasmSaveOptions,
+  type WasmStart,
 } from "./src/wasm_loom.ts";
 export type { LoomOptions, Tracker } from "./src/options.ts";
 export type { SavePhases, SaveReport } from "./src/save.ts";

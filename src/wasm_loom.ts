@@ -14,10 +14,10 @@ import { run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
 import type { SaveReport } from "./save.ts";
 import type { LoomStats } from "./stats.ts";
-import { WasmProgram } from "./wasm_program.ts";
+import { type Started, WasmProgram, type WasmStart } from "./wasm_program.ts";
 import { sourceOf, sourceOfSync, type WasmModule } from "./wasm_source.ts";
 
-export type { WasmModule };
+export type { Started, WasmModule, WasmStart };
 
 /** How to open a program's loom: as any loom, but that the program makes the memory. */
 export interface WasmLoomOptions extends Omit<LoomOptions, "size" | "memory" | "shared"> {
@@ -49,12 +49,19 @@ const OPEN = Symbol("open");
  * leaves memory as the program left it, and {@linkcode WasmLoom.rollback} goes back
  * to the last save.
  *
- * Tables and references can't be saved. A program that changed one is refused the save
- * with `UNSUPPORTED`, and nothing is lost. What can't be seen isn't saved either: what
+ * References can't be saved, but for tables' entries that are no objects and no
+ * functions. A program that changed one is refused the save with `UNSUPPORTED`, and
+ * nothing is lost. What can't be seen isn't saved either: what
  * JavaScript keeps for the program (objects behind its handles, open files, timers),
  * what other instances keep, segments that were dropped, the bits of a NaN in a global.
  * Calls that reach an instance through a table or another instance, and from there
  * JavaScript that isn't an import of this one, are not noticed as calls.
+ *
+ * Some programs come with JavaScript that makes the instance itself and keeps pointers
+ * into its memory, as those of Emscripten and wasm-bindgen do. A {@linkcode WasmStart}
+ * lets it start as always, which gives the same pointers every time; only then is the
+ * saved state put over the fresh one. A memory that has to grow for that does so then:
+ * where the JavaScript keeps views of it, it must be large enough from the start.
  *
  * A compiled module gives away only what it exports or imports: if it has mutable
  * globals of its own, give its bytes.
@@ -78,7 +85,7 @@ const OPEN = Symbol("open");
  */
 export class WasmLoom implements Disposable, AsyncDisposable {
   /** The program. */
-  readonly instance: WebAssembly.Instance;
+  readonly instance: Started;
   /** Whether nothing was ever saved here: this is the program's first start. */
   readonly created: boolean;
   readonly #loom: Loom;
@@ -104,7 +111,8 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    *
    * @param directory a path or a file: URL
    * @param module the bytes of a .wasm file, a URL to read them from, or compiled
-   * @param imports as for `WebAssembly.instantiate`; a memory among them is used
+   * @param imports as for `WebAssembly.instantiate`; a memory among them is used. Or a
+   * function that starts the program with the JavaScript that came with it
    * @throws {LoomError} `MODULE`: it belongs to another; `UNSUPPORTED`: the program has
    * state that can't be kept; `TOO_BIG`: its memory can't grow to what was saved; as
    * {@linkcode Loom.open} otherwise. What the program throws, or V8, comes as it is.
@@ -112,7 +120,7 @@ export class WasmLoom implements Disposable, AsyncDisposable {
   static async open(
     directory: string | URL,
     module: WasmModule,
-    imports: WebAssembly.Imports = {},
+    imports: WebAssembly.Imports | WasmStart = {},
     options: WasmLoomOptions = {},
   ): Promise<WasmLoom> {
     const settings = settingsFor(directory, options);
@@ -126,7 +134,7 @@ export class WasmLoom implements Disposable, AsyncDisposable {
   static openSync(
     directory: string | URL,
     module: WasmModule,
-    imports: WebAssembly.Imports = {},
+    imports: WebAssembly.Imports | WasmStart = {},
     options: WasmLoomOptions = {},
   ): WasmLoom {
     const settings = settingsFor(directory, options);

@@ -1,11 +1,12 @@
 /**
  * The state that a WebAssembly instance has besides its memory: the memory's size
- * and the values of mutable globals, which can be kept; tables and references,
- * which can't, and must be as they were when the instance was made.
+ * and the values of mutable globals, which can be kept; references, which can't, and
+ * must be as they were when the program started; and tables.
  */
 import { LoomError } from "./errors.ts";
 import { WASM_PAGE_SIZE } from "./layout.ts";
 import type { ProgramSource, Reachable } from "./wasm_source.ts";
+import { FixedTable, type KeptTable } from "./wasm_tables.ts";
 
 /** What a save keeps of an instance, as JSON. */
 export interface ProgramRecord {
@@ -17,6 +18,8 @@ export interface ProgramRecord {
   memoryPages: number;
   /** By the name under which each is exported: type, and the bits in hexadecimal. */
   globals: Record<string, [type: string, bits: string]>;
+  /** By the same kind of name: the tables that are not what they were at the start. */
+  tables: Record<string, KeptTable>;
 }
 
 const VERSION = 1;
@@ -34,17 +37,10 @@ interface ReferenceGlobal {
   value: unknown;
 }
 
-/** A table, which must not change, and what it holds. */
-interface FixedTable {
-  name: string;
-  table: WebAssembly.Table;
-  entries: unknown[];
-}
-
 export class WasmState {
   readonly #numbers: NumberGlobal[] = [];
   readonly #references: ReferenceGlobal[] = [];
-  readonly #tables: FixedTable[] = [];
+  readonly #tables: { name: string; table: FixedTable }[] = [];
 
   /**
    * Looks at an instance that was just made. `reach` finds a part of it.
@@ -68,8 +64,8 @@ export class WasmState {
     }
     for (const part of tables) {
       const [table, name] = [reach(part) as WebAssembly.Table, nameOf(part)];
-      const entries = readable(`table "${name}"`, () => entriesOf(table));
-      this.#tables.push({ name, table, entries });
+      const fixed = readable(`table "${name}"`, () => new FixedTable(name, table));
+      this.#tables.push({ name, table: fixed });
     }
   }
 
@@ -82,26 +78,26 @@ export class WasmState {
     for (const { name, global, value } of this.#references) {
       if (global.value !== value) throw changed(`global "${name}"`);
     }
-    for (const { name, table, entries } of this.#tables) {
-      const now = entriesOf(table);
-      const same = now.length === entries.length &&
-        now.every((entry, index) => entry === entries[index]);
-      if (!same) throw changed(`table "${name}"`);
-    }
     const globals = this.#numbers.map(({ name, type, global }) =>
       [name, [type, BITS[type].read(global.value)]] as [string, [string, string]]
     );
+    const tables: ProgramRecord["tables"] = {};
+    for (const { name, table } of this.#tables) {
+      const kept = table.read();
+      if (kept) tables[name] = kept;
+    }
     const record: ProgramRecord = {
       version: VERSION,
       module: this.sha256,
       memoryPages: this.memory.buffer.byteLength / WASM_PAGE_SIZE,
       globals: Object.fromEntries(globals),
+      tables,
     };
     return new TextEncoder().encode(JSON.stringify(record));
   }
 
-  /** Gives globals the values that were kept, and tables what they held at first. */
-  restore({ globals }: ProgramRecord): void {
+  /** Gives globals and tables the values that were kept, and references those of the start. */
+  restore({ globals, tables }: ProgramRecord): void {
     for (const { name, type, global } of this.#numbers) {
       const [keptType, bits] = globals[name] ?? [];
       if (keptType === type) global.value = BITS[type].value(bits!);
@@ -109,12 +105,7 @@ export class WasmState {
     for (const { global, value } of this.#references) {
       if (global.value !== value) global.value = value;
     }
-    for (const { table, entries } of this.#tables) {
-      for (const [index, entry] of entriesOf(table).entries()) {
-        const first = (entries[index] ?? null) as Parameters<WebAssembly.Table["set"]>[1];
-        if (entry !== first) table.set(indexIn(table, index), first);
-      }
-    }
+    for (const { name, table } of this.#tables) table.restore(tables[name]);
   }
 }
 
@@ -157,16 +148,6 @@ function isMutable(global: WebAssembly.Global): boolean {
     if (error instanceof TypeError) return false;
     throw error;
   }
-}
-
-/** The number of an entry, as a table of its kind takes it. */
-function indexIn(table: WebAssembly.Table, index: number): number {
-  return (typeof table.length === "bigint" ? BigInt(index) : index) as number;
-}
-
-function entriesOf(table: WebAssembly.Table): unknown[] {
-  const length = Number(table.length);
-  return Array.from({ length }, (_, index) => table.get(indexIn(table, index)));
 }
 
 function readable<T>(what: string, read: () => T): T {
