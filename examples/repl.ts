@@ -50,6 +50,9 @@ function prepared(source: string): string {
     .replace(/^(\s*)class\s+([\w$]+)/, "$1var $2 = class $2");
 }
 
+/** The size of a loom's pages, where nobody says otherwise. */
+const PAGE_BYTES = 16384;
+
 const bytes = (count: number) =>
   count < 1e6 ? `${(count / 1e3).toFixed(0)} KB` : `${(count / 1e6).toFixed(1)} MB`;
 const milliseconds = (count: number) => `${count.toFixed(1)} ms`;
@@ -63,9 +66,7 @@ class Repl {
 
   constructor(private readonly directory: string) {}
 
-  /** Opens the machine, or opens it again as it was last saved. */
   async open(): Promise<void> {
-    this.#machine?.[Symbol.dispose]();
     const start = performance.now();
     this.#machine = await Machine.open(this.directory);
     this.#opened = performance.now() - start;
@@ -105,7 +106,7 @@ class Repl {
     const source = this.#pending.join("\n");
     if (line !== "" && UNFINISHED.test(complaint(prepared(source)) ?? "")) return true;
     this.#pending = [];
-    await this.#evaluate(source.trimEnd());
+    this.#evaluate(source.trimEnd());
     return true;
   }
 
@@ -114,7 +115,7 @@ class Repl {
     if (this.#pending.length > 0) await this.take("");
   }
 
-  async #evaluate(source: string): Promise<void> {
+  #evaluate(source: string): void {
     const machine = this.#machine;
     try {
       const number = machine.remember(source);
@@ -125,7 +126,7 @@ class Repl {
     } catch (error) {
       if (error instanceof LoomError) return console.log(`Not saved. ${error.message}`);
       // A trap, or V8's own stack is at its end: QuickJS was left in the middle of something.
-      await this.open();
+      machine.rollback();
       console.log(`${error}\nThat broke the machine. It is as it was before that line.`);
     }
   }
@@ -161,8 +162,7 @@ class Repl {
   }
 
   get #imageSize(): string {
-    const { loom } = this.#machine;
-    return bytes(loom.stats().imagePages * loom.pageSize);
+    return bytes(this.#machine.loom.stats().imagePages * PAGE_BYTES);
   }
 
   #stats(): string {

@@ -2,12 +2,8 @@
  * A JavaScript machine whose whole heap lies in a loom: QuickJS, compiled to
  * WebAssembly by people who never heard of Loom. Functions, closures, prototypes
  * and cycles are as they were when the process that made them is long gone.
- *
- * QuickJS's own JavaScript keeps pointers into that memory. Starting it is
- * deterministic, and so it is started as always, which gives the same pointers each
- * time; only then is the saved memory mapped over the fresh one.
  */
-import { Loom, type SaveReport } from "../mod.ts";
+import { type SaveReport, WasmLoom } from "../mod.ts";
 import prelude from "./repl_prelude.js" with { type: "text" };
 import {
   newQuickJSWASMModuleFromVariant,
@@ -17,6 +13,7 @@ import {
   type QuickJSSyncVariant,
 } from "npm:quickjs-emscripten-core@0.32.0";
 import variant from "npm:@jitl/quickjs-wasmfile-release-sync@0.32.0";
+import wasm from "npm:@jitl/quickjs-wasmfile-release-sync@0.32.0/wasm" with { type: "bytes" };
 
 /** 2 GiB, the most that QuickJS was built for. What isn't touched takes no memory. */
 const PAGES = 32768;
@@ -32,37 +29,59 @@ export interface Answer {
   failed: boolean;
 }
 
+/** Starts QuickJS with its own JavaScript, which keeps pointers into the memory. */
+async function start(
+  module: WebAssembly.Module,
+  watch: (imports: WebAssembly.Imports) => WebAssembly.Imports,
+) {
+  let instance!: WebAssembly.Instance;
+  const quickjs = await newQuickJSWASMModuleFromVariant(
+    newVariant(variant as unknown as QuickJSSyncVariant, {
+      // Large from the start: its views of the memory must never be detached.
+      wasmMemory: new WebAssembly.Memory({ initial: PAGES, maximum: PAGES }),
+      emscriptenModule: {
+        instantiateWasm(imports, received) {
+          instance = new WebAssembly.Instance(module, watch(imports));
+          received(instance);
+          return instance.exports;
+        },
+      },
+    }),
+  );
+  const context = quickjs.newContext();
+  context.runtime.setMaxStackSize(STACK);
+  // The context keeps it: made now, it lies where it always lies.
+  void context.global;
+  return { instance, context };
+}
+
 export class Machine implements Disposable {
   private constructor(
-    readonly loom: Loom,
+    readonly loom: WasmLoom,
     private readonly context: QuickJSContext,
   ) {}
 
   /** Starts a machine with the heap that the directory holds, or with a new one. */
   static async open(directory: string): Promise<Machine> {
-    const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
-    const quickjs = await newQuickJSWASMModuleFromVariant(
-      newVariant(variant as unknown as QuickJSSyncVariant, { wasmMemory: memory }),
-    );
-    const context = quickjs.newContext();
-    context.runtime.setMaxStackSize(STACK);
-    // It is kept by the context: made now, it lies where it always lies.
-    void context.global;
-    const loom = Loom.openSync(directory, { memory });
-    const machine = new Machine(loom, context);
+    let context!: QuickJSContext;
+    const loom = await WasmLoom.open(directory, wasm, async (module, watch) => {
+      const started = await start(module, watch);
+      context = started.context;
+      return started.instance;
+    });
     if (loom.created) {
       context.unwrapResult(context.evalCode(prelude, "prelude")).dispose();
       loom.saveSync();
     }
-    return machine;
+    return new Machine(loom, context);
   }
 
   /**
    * Runs source as a script, and then what it left to be done by promises. What it
    * throws is an answer too.
    *
-   * @throws {WebAssembly.RuntimeError} if QuickJS itself broke: its heap is not to be
-   * trusted then
+   * @throws {Error} if QuickJS itself broke: its heap is not to be trusted then, and
+   * {@linkcode Machine.rollback} is the way out
    */
   evaluate(source: string, name: string): Answer {
     const result = this.context.evalCode(source, name, { type: "global" });
@@ -122,6 +141,11 @@ export class Machine implements Disposable {
 
   save(): SaveReport {
     return this.loom.saveSync();
+  }
+
+  /** Goes back to the last save. */
+  rollback(): void {
+    this.loom.rollbackSync();
   }
 
   [Symbol.dispose](): void {

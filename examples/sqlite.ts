@@ -10,13 +10,18 @@
  * a statement, its effect is on disk; a transaction is on disk once it is committed.
  * .stats says how large everything is.
  */
-import { Loom, LoomError, type SaveReport } from "../mod.ts";
+import { LoomError, type SaveReport, WasmLoom } from "../mod.ts";
 import startSqlite, { type SqlValue } from "npm:@sqlite.org/sqlite-wasm@3.50.4-build1";
+import wasm from "npm:@sqlite.org/sqlite-wasm@3.50.4-build1/sqlite3.wasm" with {
+  type: "bytes",
+};
 import { createInterface } from "node:readline";
 import process from "node:process";
 
 /** 2 GiB, the most that SQLite was built for. What isn't touched takes no memory. */
 const PAGES = 32768;
+/** The size of a loom's pages, where nobody says otherwise. */
+const PAGE_BYTES = 16384;
 
 type Sqlite = Awaited<ReturnType<typeof startSqlite>>;
 type Connection = InstanceType<Sqlite["oo1"]["DB"]>;
@@ -31,28 +36,51 @@ export interface Outcome {
   saved?: SaveReport;
 }
 
+/** What SQLite's own JavaScript takes, and its types don't say. */
+interface StartOptions {
+  wasmMemory: WebAssembly.Memory;
+  instantiateWasm(
+    imports: WebAssembly.Imports,
+    received: (instance: WebAssembly.Instance, module: WebAssembly.Module) => void,
+  ): WebAssembly.Exports;
+}
+
+/** Starts SQLite with its own JavaScript, which keeps pointers into the memory. */
+async function start(
+  module: WebAssembly.Module,
+  watch: (imports: WebAssembly.Imports) => WebAssembly.Imports,
+) {
+  let instance!: WebAssembly.Instance;
+  const sqlite = await (startSqlite as (options: StartOptions) => Promise<Sqlite>)({
+    // Large from the start: its views of the memory must never be detached.
+    wasmMemory: new WebAssembly.Memory({ initial: PAGES, maximum: PAGES }),
+    instantiateWasm(imports, received) {
+      instance = new WebAssembly.Instance(module, watch(imports));
+      received(instance, module);
+      return instance.exports;
+    },
+  });
+  return { instance, sqlite, connection: new sqlite.oo1.DB(":memory:") };
+}
+
 export class Database implements Disposable {
   private constructor(
-    readonly loom: Loom,
+    readonly loom: WasmLoom,
     private readonly sqlite: Sqlite,
     readonly connection: Connection,
-    /** In how many milliseconds the saved memory was there. */
+    /** In how many milliseconds it was there. */
     readonly opened: number,
   ) {}
 
-  /**
-   * Opens the database of a directory, or makes one. SQLite's own JavaScript keeps
-   * pointers into its memory. Starting it is deterministic, and so it is started as
-   * always, with a connection, which gives the same pointers each time; only then
-   * is the saved memory mapped over the fresh one.
-   */
+  /** Opens the database of a directory, or makes one. */
   static async open(directory: string): Promise<Database> {
-    const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
-    const start = startSqlite as (options: { wasmMemory: typeof memory }) => Promise<Sqlite>;
-    const sqlite = await start({ wasmMemory: memory });
-    const connection = new sqlite.oo1.DB(":memory:");
     const before = performance.now();
-    const loom = Loom.openSync(directory, { memory });
+    let started!: Awaited<ReturnType<typeof start>>;
+    const loom = await WasmLoom.open(directory, wasm, async (module, watch) => {
+      started = await start(module, watch);
+      return started.instance;
+    });
+    const { sqlite, connection } = started;
     return new Database(loom, sqlite, connection, performance.now() - before);
   }
 
@@ -95,9 +123,9 @@ function show(value: SqlValue): string {
 
 function stats({ loom, opened }: Database, saved?: SaveReport): string {
   const { tracker, imagePages } = loom.stats();
-  const size = (imagePages * loom.pageSize / 1e6).toFixed(1);
+  const size = (imagePages * PAGE_BYTES / 1e6).toFixed(1);
   const last = saved ? `${saved.written} pages in ${saved.ms.total.toFixed(1)} ms` : "none yet";
-  return `${size} MB in ${imagePages} pages, mapped in ${opened.toFixed(1)} ms; ` +
+  return `${size} MB in ${imagePages} pages, opened in ${opened.toFixed(1)} ms; ` +
     `last save: ${last}; tracker: ${tracker}`;
 }
 
