@@ -13,6 +13,7 @@ import * as asyncPause from "./async_pause.ts";
 import * as firstWrite from "./first_write.ts";
 import type { Figure, Subject } from "./measure.ts";
 import * as open from "./open.ts";
+import * as programs from "./programs.ts";
 import * as saveManyPages from "./save_many_pages.ts";
 import * as saveOnePage from "./save_one_page.ts";
 import { isMet, ratioOf, table } from "./table.ts";
@@ -25,6 +26,7 @@ const SUBJECTS: Record<string, Subject> = {
   open,
   async_pause: asyncPause,
   wasm,
+  programs,
 };
 
 const { values, positionals } = parseArgs({

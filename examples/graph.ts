@@ -29,13 +29,18 @@ const UPDATE = new RegExp(
 );
 
 export class Graph implements Disposable {
+  static #opened = false;
+
   private constructor(readonly loom: WasmLoom, readonly store: Store) {}
 
   /**
    * Opens the graph of a directory, or makes one. The JavaScript that Oxigraph came
-   * with makes the instance, and a store, whose pointer is the same every time.
+   * with makes the instance, and a store, whose pointer is the same every time. It
+   * knows one instance: a process can open one graph.
    */
   static open(directory: string): Graph {
+    if (Graph.#opened) throw new Error("This process has opened a graph already.");
+    Graph.#opened = true;
     let store!: Store;
     const loom = WasmLoom.openSync(directory, wasm, (module) => {
       const exports = initSync({ module }) as unknown as WebAssembly.Exports;

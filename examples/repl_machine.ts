@@ -30,7 +30,7 @@ export interface Answer {
 }
 
 /** Starts QuickJS with its own JavaScript, which keeps pointers into the memory. */
-async function start(
+export async function start(
   module: WebAssembly.Module,
   watch: (imports: WebAssembly.Imports) => WebAssembly.Imports,
 ) {

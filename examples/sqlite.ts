@@ -46,7 +46,7 @@ interface StartOptions {
 }
 
 /** Starts SQLite with its own JavaScript, which keeps pointers into the memory. */
-async function start(
+export async function start(
   module: WebAssembly.Module,
   watch: (imports: WebAssembly.Imports) => WebAssembly.Imports,
 ) {
