@@ -120,8 +120,7 @@ Deno.test("repl: errors are answers; a machine that breaks is as it was before t
   assertEquals(await repl.ask("console.log('said', _ instanceof Promise)"), "said true");
 });
 
-// A backup doesn't carry what a save has besides pages yet, and opens as no program's.
-Deno.test.ignore(
+Deno.test(
   "repl: .save copies the heap to where it can be opened, .stats tells sizes",
   async () => {
     using home = temporaryDirectory();

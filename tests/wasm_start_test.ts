@@ -76,6 +76,28 @@ Deno.test("it may be started asynchronously, and by its exports alone", async ()
   }
 });
 
+Deno.test("a backup is a program's too; another program state's is not overwritten", async () => {
+  using directory = temporaryDirectory();
+  const [original, copy] = ["original", "copy"].map((name) => `${directory.path}/${name}`);
+  const glue = new Glue();
+  {
+    await using loom = await WasmLoom.open(original, KEEPER, glue.start);
+    await loom.save();
+    await loom.backup(copy);
+    glue.exports.add(glue.counter);
+    await loom.save();
+    await loom.backup(copy, { overwrite: true });
+    // A global is another now, and can't change together with the pages.
+    glue.exports.place();
+    await loom.save();
+    const error = await assertRejects(() => loom.backup(copy, { overwrite: true }), LoomError);
+    assertEquals(error.code, "EXISTS");
+  }
+  using loom = WasmLoom.openSync(copy, KEEPER, glue.start);
+  assertEquals(loom.created, false);
+  assertEquals([glue.exports.add(glue.counter), glue.exports.place()], [3, 1040]);
+});
+
 Deno.test("a save within a call is refused, where the imports are watched", () => {
   using directory = temporaryDirectory();
   const glue = new Glue();
