@@ -132,9 +132,9 @@ class Repl {
   }
 
   #save(): void {
-    const { written, bytes: size, ms } = this.#machine.save();
+    const { written, ms } = this.#machine.save();
     this.#answered++;
-    this.#lastSave = `${written} pages, ${bytes(size)}, in ${milliseconds(ms.total)}`;
+    this.#lastSave = `${written} pages in ${milliseconds(ms.total)}`;
   }
 
   async #command(line: string): Promise<boolean> {
