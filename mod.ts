@@ -6,6 +6,14 @@
  * @module
  */
 export { Loom, type SaveOptions, type Saving } from "./src/loom.ts";
+export {
+  type Started,
+  WasmLoom,
+  type WasmLoomOptions,
+  type WasmModule,
+  type WasmSaveOptions,
+  type WasmStart,
+} from "./src/wasm_loom.ts";
 export type { LoomOptions, Tracker } from "./src/options.ts";
 export type { SavePhases, SaveReport } from "./src/save.ts";
 export type { LoomStats } from "./src/stats.ts";

@@ -13,11 +13,13 @@ import * as asyncPause from "./async_pause.ts";
 import * as firstWrite from "./first_write.ts";
 import type { Figure, Subject } from "./measure.ts";
 import * as open from "./open.ts";
+import * as programs from "./programs.ts";
 import * as saveManyPages from "./save_many_pages.ts";
 import * as saveOnePage from "./save_one_page.ts";
 import * as scale from "./scale.ts";
 import { isMet, ratioOf, table } from "./table.ts";
 import * as throughput from "./throughput.ts";
+import * as wasm from "./wasm.ts";
 
 const SUBJECTS: Record<string, Subject> = {
   first_write: firstWrite,
@@ -27,6 +29,8 @@ const SUBJECTS: Record<string, Subject> = {
   async_pause: asyncPause,
   throughput,
   scale,
+  wasm,
+  programs,
 };
 
 const { values, positionals } = parseArgs({

@@ -5,6 +5,7 @@
  *
  * Seed: u3e_backup, _ce_image_copy.
  */
+import { Attachment } from "./attachment.ts";
 import { checksumPages, isZero, wordsOf } from "./checksum.ts";
 import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, recordedPageSize, recordPageSize } from "./directory.ts";
@@ -14,7 +15,7 @@ import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
 import { applyPatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { decide, examine, recover } from "./recovery.ts";
+import { conditions, decide, examine, recover } from "./recovery.ts";
 import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */
@@ -61,6 +62,7 @@ export interface BackupSource {
   loomPages: number;
   /** Undefined where nothing was saved yet. */
   image?: Image;
+  attachment: Attachment;
 }
 
 /** Copies the image of one directory to another. */
@@ -76,6 +78,7 @@ export function* backup(
   const newChecksums = join(destination, FILES.newChecksums);
   let lock: Lock | undefined;
   let copy: Image | undefined;
+  let attachment: Attachment | undefined;
   try {
     lock = yield* lockDirectory(storage, destination, true);
     if (!created) yield* settleOld(storage, destination, source.pageSize);
@@ -84,8 +87,14 @@ export function* backup(
     copy = yield* Image.create(storage, temporary, source.pageSize);
     copy.checksums = yield* ChecksumFile.create(storage, newChecksums, source.pageSize);
     const bytes = source.image ? yield* copyPages(source.image, copy, options) : 0;
-    const patch = yield* copyPatch(storage, source, copy);
-    yield* copy.sync();
+    const { patch, carried } = yield* copyPatch(storage, source, copy);
+    attachment = yield* Attachment.open(storage, destination, "update");
+    const prepared: StorageFile[] = [];
+    if (attachment.differs(carried)) {
+      const key = (yield* perform(copy.file.state())).inode;
+      prepared.push(yield* attachment.prepare(carried, { kind: "image", key }));
+    }
+    yield* copy.sync(prepared);
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
     // The checksums of the old image would accuse the new one.
     yield* ifPresent(storage.remove(join(destination, FILES.checksums)));
@@ -94,13 +103,16 @@ export function* backup(
     yield* perform(storage.rename(temporary, join(destination, FILES.image)));
     yield* perform(storage.syncDirectory(destination));
     yield* copy.identify(yield* generationOf(source, patch));
-    yield* copy.checksums.sync();
+    yield* attachment.promote();
+    yield* perform(storage.syncTogether([copy.checksums.file, ...prepared]));
     yield* perform(storage.rename(newChecksums, join(destination, FILES.checksums)));
     yield* perform(storage.syncDirectory(destination));
+    yield* attachment.close();
     yield* quietly(copy.close());
     return { pages: copy.pages, bytes, patch, ms: performance.now() - start };
   } catch (error) {
     if (copy) yield* quietly(copy.close());
+    if (attachment) yield* attachment.close();
     yield* quietly(perform(storage.remove(temporary)));
     yield* quietly(perform(storage.remove(newChecksums)));
     if (created) yield* removeCreated(storage, destination);
@@ -112,7 +124,9 @@ export function* backup(
 
 /** Leaves nothing of a directory that was made for a backup that failed. */
 function* removeCreated(storage: Storage, directory: string): Protocol<void> {
-  for (const name of [FILES.image, FILES.checksums, FILES.settings, FILES.newSettings]) {
+  const { image, checksums, attachment, otherAttachment, settings, newSettings } = FILES;
+  const names = [image, checksums, attachment, otherAttachment, settings, newSettings];
+  for (const name of names) {
     yield* quietly(perform(storage.remove(join(directory, name))));
   }
   yield* quietly(perform(storage.removeDirectory(directory)));
@@ -126,6 +140,7 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
   const recorded = yield* recordedPageSize(storage, directory);
   const oldPageSize = recorded ?? DEFAULT_PAGE_SIZE;
   let image = yield* Image.open(storage, directory, oldPageSize, "update");
+  let attachment: Attachment | undefined;
   let memory: StorageFile | undefined;
   try {
     const fresh = recorded === undefined && (image?.pages ?? 0) === 0;
@@ -140,11 +155,16 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
     const evidence = yield* examine(storage, directory, oldPageSize, image);
     memory = evidence.memory;
     const verdict = decide(evidence, Infinity, directory);
-    if (verdict.action === "none") return;
-    image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);
-    yield* recover(storage, directory, evidence, verdict, image);
+    attachment = yield* Attachment.open(storage, directory, "update");
+    if (verdict.action !== "none") {
+      image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);
+    }
+    yield* recover(storage, directory, evidence, verdict, image!, attachment);
+    yield* perform(storage.syncDirectory(directory));
+    yield* attachment.abandon();
   } finally {
     if (memory) yield* quietly(perform(memory.close()));
+    if (attachment) yield* attachment.close();
     if (image) yield* quietly(image.close());
   }
 }
@@ -231,13 +251,20 @@ function* generationOf({ image }: BackupSource, patch: boolean): Protocol<number
 }
 
 /** A patch that is committed and not applied yet is part of what was saved. */
-function* copyPatch(storage: Storage, source: BackupSource, copy: Image): Protocol<boolean> {
-  const { directory, pageSize, loomPages, image } = source;
+function* copyPatch(
+  storage: Storage,
+  source: BackupSource,
+  copy: Image,
+): Protocol<{ patch: boolean; carried: Uint8Array<ArrayBuffer> }> {
+  const { directory, pageSize, loomPages, image, attachment } = source;
   const evidence = yield* examine(storage, directory, pageSize, image);
   try {
-    if (decide(evidence, loomPages, directory).action !== "apply") return false;
+    const verdict = decide(evidence, loomPages, directory);
+    const met = yield* conditions(evidence, verdict, image);
+    const carried = attachment.bytesWith(met) ?? new Uint8Array(0);
+    if (verdict.action !== "apply") return { patch: false, carried };
     yield* applyPatch(evidence.memory, evidence.control!, copy);
-    return true;
+    return { patch: true, carried };
   } finally {
     if (evidence.memory) yield* perform(evidence.memory.close());
   }

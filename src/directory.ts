@@ -5,6 +5,7 @@
  *
  * Seed: u3e_live, as far as it is about files.
  */
+import { Attachment } from "./attachment.ts";
 import { ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
 import { adoptPages, expectPages, recognise, savesOf } from "./identity.ts";
@@ -14,6 +15,7 @@ import type { Control } from "./patch.ts";
 import { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import {
+  conditions,
   decide,
   type Evidence,
   examine,
@@ -58,6 +60,7 @@ export interface OpenDirectory {
   /** Left for a dry run to see. */
   pending?: PendingPatch;
   files: PatchFiles;
+  attachment: Attachment;
   lock?: Lock;
   /** Whether the whole image had to be read to know it again. */
   readAll?: boolean;
@@ -76,17 +79,20 @@ export function* openDirectory(
   const { directory, dryRun } = settings;
   const files = new PatchFiles(storage, directory);
   if (!(yield* ensureDirectory(storage, directory, dryRun))) {
-    return { recovery: { patch: "none" }, files };
+    const attachment = Attachment.none(storage, directory);
+    return { recovery: { patch: "none" }, files, attachment };
   }
   const lock = yield* lockDirectory(storage, directory, !dryRun);
+  const mode = dryRun ? "read" : "update";
   let image: Image | undefined;
+  let attachment: Attachment | undefined;
   let evidence: Evidence | undefined;
   try {
     image = yield* Image.open(
       storage,
       directory,
       settings.pageSize,
-      dryRun ? "read" : "update",
+      mode,
     );
     yield* checkPageSize(storage, settings, image);
     if (settings.adopt && image) yield* forget(storage, directory, image, dryRun);
@@ -97,18 +103,19 @@ export function* openDirectory(
     let readAll = false;
     if (image) readAll = yield* recognise(image, pending);
     else if (!settings.adopt) yield* expectNoImage(storage, settings);
+    attachment = yield* Attachment.open(storage, directory, mode);
     if (dryRun) {
       if (settings.verify && image?.checksums) {
         yield* expectPages(image, image.pages, pending);
       }
-      return { ...yield* look(lock, files, image, evidence, verdict), readAll };
+      return { ...yield* look(lock, files, image, attachment, evidence, verdict), readAll };
     }
     if (!image) {
       image = yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
       yield* perform(storage.syncParent(directory));
     }
     yield* ensureChecksums(storage, directory, image);
-    const recovery = yield* recover(storage, directory, evidence, verdict, image);
+    const recovery = yield* recover(storage, directory, evidence, verdict, image, attachment);
     const { memory } = evidence;
     evidence = undefined;
     if (memory) yield* perform(memory.close());
@@ -123,10 +130,12 @@ export function* openDirectory(
     // What was decided must stay decided: a power cut could bring back a patch that
     // was discarded here, or undone by the last process.
     yield* perform(storage.syncDirectory(directory));
+    yield* attachment.abandon();
     yield* identifyAgain(image);
-    return { image, recovery, files, lock, readAll };
+    return { image, recovery, files, attachment, lock, readAll };
   } catch (error) {
     if (image) yield* quietly(image.close());
+    if (attachment) yield* attachment.close();
     if (evidence?.memory) yield* quietly(perform(evidence.memory.close()));
     lock.release();
     throw error;
@@ -194,15 +203,17 @@ function* look(
   lock: Lock,
   files: PatchFiles,
   image: Image | undefined,
+  attachment: Attachment,
   evidence: Evidence,
   verdict: Verdict,
 ): Protocol<OpenDirectory> {
+  attachment.look(yield* conditions(evidence, verdict, image));
   if (verdict.action === "apply") {
     const recovery = { patch: "applied", reason: "dry run: in memory only" } as const;
     const pending = evidence.memory && evidence.control
       ? { control: evidence.control, memory: evidence.memory }
       : undefined;
-    return { image, recovery, pending, files, lock };
+    return { image, recovery, pending, files, attachment, lock };
   }
   const { memory } = evidence;
   evidence.memory = undefined;
@@ -210,7 +221,7 @@ function* look(
   const recovery: Recovery = verdict.action === "none"
     ? { patch: "none" }
     : { patch: verdict.patch, reason: `dry run: left in place; ${verdict.reason}` };
-  return { image, recovery, files, lock };
+  return { image, recovery, files, attachment, lock };
 }
 
 /** Makes the directory if it is missing; false if it is, and must not be made. */

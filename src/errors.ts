@@ -24,6 +24,7 @@
  * - `LIBRARY`: the native library can't be found or loaded.
  * - `UNSUPPORTED`: this system can't do it.
  * - `NO_MEMORY`: the system has no room, or no mapping, left for it.
+ * - `MODULE`: the directory belongs to another WebAssembly module.
  * - `EXISTS`: a backup's destination is in use, and `overwrite` wasn't given.
  * - `BAD_OPTION`: an argument is wrong. Nothing was touched.
  */
@@ -44,6 +45,7 @@ export type LoomErrorCode =
   | "LIBRARY"
   | "UNSUPPORTED"
   | "NO_MEMORY"
+  | "MODULE"
   | "EXISTS"
   | "BAD_OPTION";
 

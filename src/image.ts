@@ -175,9 +175,9 @@ export class Image {
     this.#sparse = true;
   }
 
-  /** Makes pages and checksums durable. */
-  *sync(): Protocol<void> {
-    const files = [this.file];
+  /** Makes pages and checksums durable, and other files at the same time. */
+  *sync(more: StorageFile[] = []): Protocol<void> {
+    const files = [this.file, ...more];
     if (this.checksums) {
       yield* this.checksums.flush();
       files.push(this.checksums.file);

@@ -25,6 +25,9 @@ export const FILES = {
   /** What the pages of the image hash to, and which save it is at. */
   checksums: "checksums.bin",
   newChecksums: "checksums.bin.new",
+  /** What a save carries besides pages: two files that take turns. */
+  attachment: "attachment.0",
+  otherAttachment: "attachment.1",
   /** Where the patch files rest between saves, to be written in place again. */
   spareMemory: "memory.spare",
   spareControl: "control.spare",

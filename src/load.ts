@@ -5,7 +5,7 @@
  * Seed: _ce_loom_mapf, _ce_loom_mapf_ephemeral, _ce_loom_blit, _ce_ephemeral_open.
  */
 import { runsOfBits } from "./bitmap.ts";
-import type { OpenDirectory } from "./directory.ts";
+import type { OpenDirectory, PendingPatch } from "./directory.ts";
 import { LoomError } from "./errors.ts";
 import { type Image, READ_PAGES } from "./image.ts";
 import { MAXIMUM_SIZE_32, runsOf, WASM_PAGE_SIZE } from "./layout.ts";
@@ -13,6 +13,7 @@ import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { Region } from "./region.ts";
+import { growTo } from "./wasm_memory.ts";
 import {
   ifPresent,
   type Lock,
@@ -26,6 +27,10 @@ import {
 /** A region that is ready to be used. */
 export interface LoadedRegion {
   region: Region;
+  /** What a dry run has put over the image. */
+  pending?: PendingPatch;
+  /** What a memory of one's own held when nothing was saved yet, until something is. */
+  origin?: { page: number; bytes: Uint8Array }[];
   /** Gives everything back. */
   release(): Protocol<void>;
 }
@@ -35,10 +40,12 @@ export function* loadRegion(
   settings: Settings,
   library: Native,
   storage: Storage,
-  { image, pending }: OpenDirectory,
+  { image, pending, attachment }: OpenDirectory,
 ): Protocol<LoadedRegion> {
   const memory = settings.memory ?? newMemory(settings);
   const mapped = settings.load === "map" && image !== undefined && image.file.descriptor >= 0;
+  const pages = pending?.control.total ?? image?.pages ?? 0;
+  if (settings.follows) growTo(memory, pages * settings.pageSize, settings.directory);
   const region = new Region(library, memory, settings, mapped);
   let scratch: Scratch | undefined;
   function* release(): Protocol<void> {
@@ -47,21 +54,29 @@ export function* loadRegion(
     if (pending) yield* quietly(perform(pending.memory.close()));
   }
   try {
-    const pages = pending?.control.total ?? image?.pages ?? 0;
-    if (settings.memory && pages > 0) region.mapFresh(0, region.pages);
+    const saved = pages > 0 || attachment.bytes !== undefined;
+    if (settings.memory && saved) region.mapFresh(0, region.pages);
     if (settings.scratch !== undefined) {
-      scratch = yield* Scratch.open(storage, settings.scratch, settings.size);
+      scratch = yield* Scratch.open(storage, settings.scratch, region.size);
       yield* scratch.fill(region);
       region.mapScratch(scratch.descriptor, mapped);
     }
     if (image) yield* fill(region, image, Math.min(image.pages, pages), mapped);
     if (pending) yield* overlay(region, pending);
     region.imagePages = Math.max(region.imagePages, pages);
-    return { region, release };
+    const origin = settings.memory && !saved ? contentOf(region) : undefined;
+    return { region, pending, origin, release };
   } catch (error) {
     yield* quietly(release());
     throw error;
   }
+}
+
+function contentOf(region: Region): LoadedRegion["origin"] {
+  const pages = [...runsOfBits(region.touched(0), 0, region.pages)].flatMap(
+    ({ first, count }) => Array.from({ length: count }, (_, index) => first + index),
+  );
+  return pages.map((page) => ({ page, bytes: region.bytes(page, 1).slice() }));
 }
 
 function newMemory({ size, shared }: Settings): WebAssembly.Memory {
@@ -96,9 +111,9 @@ function* fill(region: Region, image: Image, pages: number, mapped: boolean): Pr
 }
 
 /** Puts the pages of a pending patch over those of the image, in memory only. */
-function* overlay(
+export function* overlay(
   region: Region,
-  { control, memory }: NonNullable<OpenDirectory["pending"]>,
+  { control, memory }: PendingPatch,
 ): Protocol<void> {
   for (const { first, count, index } of runsOf(control.pages, READ_PAGES)) {
     region.openDirty(first, count);

@@ -4,6 +4,7 @@
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
+import { checkedAttachment } from "./attachment.ts";
 import { backup, type BackupOptions, type BackupReport } from "./backup.ts";
 import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
@@ -15,17 +16,20 @@ import {
   type VerifyReport,
   type Violation,
 } from "./invariants.ts";
-import { FILES, join, pagesFor } from "./layout.ts";
+import type { Guest } from "./guest.ts";
+import { FILES, join, MAXIMUM_SIZE, pagesFor } from "./layout.ts";
 import { type Native, native } from "./native.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
-import { type Protocol, run, runSync } from "./protocol.ts";
+import { perform, type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
+import { rollback } from "./rollback.ts";
 import { emptyReport, save, SaveProgress, type SaveReport } from "./save.ts";
 import type { SaveTarget } from "./save_plan.ts";
 import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
 import { quietly, type Storage } from "./storage.ts";
 import { Turns } from "./turns.ts";
+import { largestSize } from "./wasm_memory.ts";
 import { type LoadedRegion, loadRegion } from "./load.ts";
 
 /** How to save. */
@@ -35,6 +39,11 @@ export interface SaveOptions {
    * out of the image, and what they hold is lost.
    */
   isFree?: (page: number) => boolean;
+  /**
+   * A few bytes, of the program's own, that are kept with the pages from this save
+   * on: in one commit with them. None given: what there was stays. Empty: none.
+   */
+  attachment?: Uint8Array;
   /** Undoes the save, if it comes before the commit. */
   signal?: AbortSignal;
 }
@@ -79,8 +88,6 @@ const OPEN = Symbol("open");
  * ```
  */
 export class Loom implements Disposable, AsyncDisposable {
-  /** Bytes of memory. */
-  readonly size: number;
   /** Bytes per page. */
   readonly pageSize: number;
   /** Whether the image was empty: this is the program's first start. */
@@ -91,7 +98,10 @@ export class Loom implements Disposable, AsyncDisposable {
   readonly #storage: Storage;
   readonly #directory: OpenDirectory;
   readonly #loaded: LoadedRegion;
+  readonly #guest?: Guest;
   #watermarks?: { low: number; high: number };
+  /** What they were at the last save. */
+  #savedWatermarks?: { low: number; high: number };
   #failure?: string;
   #closed = false;
   /** What the buffer was when the loom was closed. */
@@ -105,6 +115,7 @@ export class Loom implements Disposable, AsyncDisposable {
     storage: Storage,
     directory: OpenDirectory,
     loaded: LoadedRegion,
+    guest?: Guest,
   ) {
     if (key !== OPEN) {
       throw new LoomError("BAD_OPTION", "A loom is opened with Loom.open or Loom.openSync.");
@@ -113,8 +124,8 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#storage = storage;
     this.#directory = directory;
     this.#loaded = loaded;
+    this.#guest = guest;
     this.#turns = new Turns(settings.directory);
-    this.size = settings.size;
     this.pageSize = settings.pageSize;
     this.created = loaded.region.imagePages === 0;
     this.recovery = Object.freeze(directory.recovery);
@@ -148,6 +159,13 @@ export class Loom implements Disposable, AsyncDisposable {
     return runSync(open(settings, library, new Disk(library)));
   }
 
+  /** Bytes of memory: more once a memory of one's own has grown. */
+  get size(): number {
+    const { region } = this.#loaded;
+    if (!this.#closed) region.follow();
+    return region.size;
+  }
+
   /** The memory itself, for WebAssembly. */
   get memory(): WebAssembly.Memory {
     return this.#loaded.region.memory;
@@ -156,6 +174,11 @@ export class Loom implements Disposable, AsyncDisposable {
   /** The memory's bytes. Detached, or zeros if it is shared, once the loom is closed. */
   get buffer(): ArrayBuffer | SharedArrayBuffer {
     return this.#lastBuffer ?? this.memory.buffer;
+  }
+
+  /** The bytes that the last save carried besides pages: a copy; undefined for none. */
+  get attachment(): Uint8Array<ArrayBuffer> | undefined {
+    return this.#directory.attachment.bytes?.slice();
   }
 
   /**
@@ -193,9 +216,15 @@ export class Loom implements Disposable, AsyncDisposable {
           `not ${low} and ${high}.`,
       );
     }
-    const { region } = this.#loaded;
-    region.setFreeSpace(Math.floor(low / this.pageSize), Math.floor(high / this.pageSize));
     this.#watermarks = { low, high };
+    this.#postGuard();
+  }
+
+  #postGuard(): void {
+    if (!this.#watermarks) return;
+    const { low, high } = this.#watermarks;
+    const [lowPage, highPage] = [low, high].map((bytes) => Math.floor(bytes / this.pageSize));
+    this.#loaded.region.setFreeSpace(lowPage, highPage);
   }
 
   /**
@@ -224,15 +253,17 @@ export class Loom implements Disposable, AsyncDisposable {
     const progress = new SaveProgress();
     const applied = this.#turns.take("a save", async () => {
       this.#usable();
-      const { isFree, signal } = checkedSave(options);
+      const { isFree, attachment, signal } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, hold: true };
+      const settings = { isFree, attachment: this.#guest?.read() ?? attachment, hold: true };
+      const watermarks = this.#watermarks;
       const report = await run(
         save(this.#target(), settings, progress),
         signal,
         () => !progress.committed,
       );
+      this.#noteSave(watermarks);
       this.#validate("after", false);
       return report;
     });
@@ -251,14 +282,80 @@ export class Loom implements Disposable, AsyncDisposable {
   saveSync(options: SaveOptions = {}): SaveReport {
     return this.#turns.takeSync("a save", () => {
       this.#usable();
-      const { isFree } = checkedSave(options);
+      const { isFree, attachment } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
-      const settings = { isFree, hold: false };
+      const settings = {
+        isFree,
+        attachment: this.#guest?.read() ?? attachment,
+        hold: false,
+      };
       const report = runSync(save(this.#target(), settings, new SaveProgress()));
+      this.#noteSave(this.#watermarks);
       this.#validate("after", true);
       return report;
     });
+  }
+
+  /** What there is to go back to from now on. */
+  #noteSave(watermarks: { low: number; high: number } | undefined): void {
+    this.#savedWatermarks = watermarks;
+    this.#loaded.origin = undefined;
+  }
+
+  /**
+   * Throws away all that was written since the last save: memory and watermarks are
+   * again what they were then, or at open where nothing was saved since. Memory
+   * that has grown stays as large; what is new of it reads zeros. This also mends a
+   * loom whose heap and stack have met. The buffer stays the same, and nobody may
+   * write to it meanwhile: not a Worker either.
+   *
+   * ```ts
+   * import { Loom } from "../mod.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * await using loom = await Loom.open(Deno.makeTempDirSync(), { size: 1 << 20 });
+   * const bytes = new Uint8Array(loom.buffer);
+   * bytes[0] = 1;
+   * await loom.save();
+   * bytes[0] = 2;
+   * await loom.rollback();
+   * assertEquals(bytes[0], 1);
+   * ```
+   *
+   * @throws {LoomError} `FAILED`, `IO`, `CLOSED`
+   */
+  rollback(): Promise<void> {
+    return this.#turns.take("a rollback", async () => {
+      this.#trusted();
+      await run(this.#rollback());
+    });
+  }
+
+  /**
+   * Throws away what was written since the last save, in this call.
+   *
+   * @throws {LoomError} as {@linkcode Loom.rollback}; `BUSY` while something runs off
+   * the thread
+   */
+  rollbackSync(): void {
+    this.#turns.takeSync("a rollback", () => {
+      this.#trusted();
+      runSync(this.#rollback());
+    });
+  }
+
+  *#rollback(): Protocol<void> {
+    try {
+      yield* rollback(this.#loaded, this.#directory.image);
+      this.#guest?.restore(this.#directory.attachment.bytes);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#failure ??= `a rollback could not be finished: ${reason}`;
+      throw error;
+    }
+    this.#watermarks = this.#savedWatermarks;
+    this.#postGuard();
   }
 
   /**
@@ -339,9 +436,9 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#turns.take("a backup", () => {
       this.#open();
       const { directory, pageSize } = this.#settings;
-      const { image } = this.#directory;
+      const { image, attachment } = this.#directory;
       const loomPages = this.#loaded.region.pages;
-      const source = { directory, pageSize, loomPages, image };
+      const source = { directory, pageSize, loomPages, image, attachment };
       const path = pathOf(destination, "The destination");
       return run(backup(this.#storage, source, path, options), options.signal);
     });
@@ -387,23 +484,25 @@ export class Loom implements Disposable, AsyncDisposable {
   *#close(): Protocol<void> {
     this.#closed = true;
     this.#lastBuffer = this.memory.buffer;
-    const { image, files, lock } = this.#directory;
+    const { image, files, attachment, lock } = this.#directory;
     if (!this.#settings.dryRun) {
       yield* quietly(files.remove());
       if (image && this.#failure === undefined) yield* quietly(image.withdraw());
     }
     if (image) yield* quietly(image.close());
+    yield* attachment.close();
     yield* this.#loaded.release();
     lock?.release();
   }
 
   #target(): SaveTarget {
-    const { image, files } = this.#directory;
+    const { image, files, attachment } = this.#directory;
     const { region } = this.#loaded;
     return {
       region,
       image: image!,
       files,
+      attachment,
       watermarks: this.#watermarks,
       fail: (reason) => this.#failure ??= reason,
     };
@@ -417,19 +516,28 @@ export class Loom implements Disposable, AsyncDisposable {
     });
   }
 
-  /** Throws unless memory and disk are both to be trusted. */
+  /** Throws unless memory and disk are both to be trusted, and what is in memory too. */
   #usable(): void {
     this.#open();
-    const { region } = this.#loaded;
     const { directory } = this.#settings;
-    if (region.words.exhausted) {
+    if (this.#loaded.region.words.exhausted) {
       throw new LoomError(
         "EXHAUSTED",
         `Heap and stack of the loom of "${directory}" have met, and may have overwritten ` +
-          `each other: it refuses to save. Open it again, with a larger size.`,
+          `each other: it refuses to save. Roll back to the last save, or open it again, ` +
+          `with a larger size.`,
         { path: directory },
       );
     }
+    this.#trusted();
+  }
+
+  /** Throws unless memory and disk are both to be trusted. */
+  #trusted(): void {
+    this.#open();
+    const { region } = this.#loaded;
+    const { directory } = this.#settings;
+    region.follow();
     const { lostPage } = region.words;
     if (lostPage !== undefined) {
       const image = join(directory, FILES.image);
@@ -456,7 +564,9 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 }
 
-function checkedSave(options: SaveOptions): SaveOptions {
+function checkedSave(
+  options: SaveOptions,
+): SaveOptions & { attachment?: Uint8Array<ArrayBuffer> } {
   const { isFree, signal } = options;
   if (isFree !== undefined && typeof isFree !== "function") {
     throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);
@@ -465,26 +575,57 @@ function checkedSave(options: SaveOptions): SaveOptions {
     throw new LoomError("BAD_OPTION", `The option "signal" must be an AbortSignal.`);
   }
   signal?.throwIfAborted();
-  return options;
+  return { isFree, signal, attachment: checkedAttachment(options.attachment) };
 }
 
 /** Opens a loom on any storage: the protocol behind both ways to open. */
-export function* open(settings: Settings, library: Native, storage: Storage): Protocol<Loom> {
-  const { directory, pageSize, dryRun, adopt, verify, size } = settings;
+export function* open(
+  settings: Settings,
+  library: Native,
+  storage: Storage,
+  guest?: Guest,
+): Protocol<Loom> {
+  const { directory, pageSize, dryRun, adopt, verify, memory, size } = settings;
+  const largest = guest
+    ? MAXIMUM_SIZE
+    : memory && settings.follows
+    ? largestSize(memory)
+    : size;
   const opened = yield* openDirectory(storage, {
     directory,
     pageSize,
-    loomPages: size / pageSize,
+    loomPages: largest / pageSize,
     dryRun,
     adopt,
     verify,
   });
   try {
-    const loaded = yield* loadRegion(settings, library, storage, opened);
-    return new Loom(OPEN, settings, storage, opened, loaded);
+    const moved = guest &&
+      { memory: yield* startGuest(guest, directory, opened), follows: true };
+    const housed = { ...settings, ...moved };
+    const loaded = yield* loadRegion(housed, library, storage, opened);
+    return new Loom(OPEN, housed, storage, opened, loaded, guest);
   } catch (error) {
     if (opened.image) yield* quietly(opened.image.close());
+    yield* opened.attachment.close();
     opened.lock?.release();
+    throw error;
+  }
+}
+
+/** Starts a guest with what the directory holds. */
+function* startGuest(
+  guest: Guest,
+  directory: string,
+  { attachment: { bytes: attachment }, image, pending }: OpenDirectory,
+): Protocol<WebAssembly.Memory> {
+  const hasPages = (pending?.control.total ?? image?.pages ?? 0) > 0;
+  try {
+    const memory = yield* guest.start({ directory, hasPages, attachment });
+    if (attachment) guest.restore(attachment);
+    return memory;
+  } catch (error) {
+    if (pending) yield* quietly(perform(pending.memory.close()));
     throw error;
   }
 }

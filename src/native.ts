@@ -19,8 +19,16 @@ const SYMBOLS = {
       "buffer", // the words shared with the fault handler
       "u32", // pages
       "u32", // page size in bytes
+      "u32", // pages that the shared words have room for
     ],
     result: "i32", // slot
+  },
+  loom_resize: {
+    parameters: [
+      "u32", // slot
+      "u32", // pages
+    ],
+    result: "i32",
   },
   loom_detach: { parameters: ["u32"], result: "i32" },
   loom_is_at: { parameters: ["u32", "buffer"], result: "i32" },

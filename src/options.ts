@@ -20,7 +20,7 @@ export interface LoomOptions {
    * Bytes of memory, a multiple of 64 KiB, up to 16 GiB. Above 4 GiB a WebAssembly
    * program needs 64-bit addresses to use it. Only what is touched takes memory.
    *
-   * @default {2147483648} or the length of `memory`
+   * @default {2147483648} or the length of `memory`, whatever that becomes
    */
   size?: number;
   /**
@@ -31,7 +31,11 @@ export interface LoomOptions {
    * @default {16384}
    */
   pageSize?: number;
-  /** A memory of your own, such as the one that a WebAssembly instance imports. */
+  /**
+   * A memory of your own, such as the one that a WebAssembly instance imports. If it
+   * grows, the loom grows with it; if the image is larger, it is grown at open. With
+   * a `size` that is smaller the loom is only its lower part.
+   */
   memory?: WebAssembly.Memory;
   /**
    * Makes `buffer` a SharedArrayBuffer, which Workers can write too.
@@ -94,6 +98,8 @@ export interface Settings {
   size: number;
   pageSize: number;
   memory?: WebAssembly.Memory;
+  /** Whether the loom is as large as the memory, whatever that becomes. */
+  follows: boolean;
   shared: boolean;
   tracker: Tracker;
   load: "map" | "copy";
@@ -179,6 +185,7 @@ export function settingsOf(
     size,
     pageSize,
     memory,
+    follows: memory !== undefined && size === memory.buffer.byteLength,
     shared: sharedMemory ?? options.shared ?? false,
     tracker: options.tracker ?? "auto",
     load: options.load ?? "map",

@@ -73,6 +73,11 @@ export function encodeControl(
   return bytes;
 }
 
+/** Word 1 of the control.bin of a patch, which tells it from others. */
+export function checksumOfControl(content: PatchContent): number {
+  return wordsOf(encodeControl(content))[1];
+}
+
 /**
  * Reads control.bin. Of a torn one, the records that are there are listed all
  * the same: they may tell whether it was being applied.

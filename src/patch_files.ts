@@ -74,9 +74,9 @@ export class PatchFiles {
     yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
   }
 
-  /** Makes the announcement durable, and the pages. */
-  *syncAnnounced(image: Image): Protocol<void> {
-    yield* perform(this.storage.syncTogether([this.#memory!, image.checksums!.file]));
+  /** Makes the announcement durable, the pages, and other files at the same time. */
+  *syncAnnounced(image: Image, more: StorageFile[] = []): Protocol<void> {
+    yield* perform(this.storage.syncTogether([this.#memory!, image.checksums!.file, ...more]));
   }
 
   /**

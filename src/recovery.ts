@@ -6,6 +6,7 @@
  *
  * Seed: _ce_patch_open, u3e_live.
  */
+import type { Attachment, Condition } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
 import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
@@ -232,16 +233,35 @@ export function* recover(
   evidence: Evidence,
   verdict: Verdict,
   image: Image,
+  attachment: Attachment,
 ): Protocol<Recovery> {
-  if (verdict.action === "none") return { patch: "none" };
   if (verdict.action === "apply") {
     yield* syncPatch(storage, directory, evidence.memory!, image);
     yield* applyPatch(evidence.memory, evidence.control!, image);
+  }
+  yield* attachment.settle(yield* conditions(evidence, verdict, image));
+  if (verdict.action === "none") return { patch: "none" };
+  if (verdict.action === "apply") {
     yield* removePatch(storage, directory);
     return { patch: "applied" };
   }
   yield* removePatch(storage, directory);
   return { patch: verdict.patch, reason: verdict.reason };
+}
+
+/** What an attachment may have waited for, once a verdict was carried out. */
+export function* conditions(
+  evidence: Evidence,
+  verdict: Verdict,
+  image: Image | undefined,
+): Protocol<Condition[]> {
+  const { control, complete } = evidence;
+  const met: Condition[] = [];
+  if (control && (verdict.action === "apply" || complete)) {
+    met.push({ kind: "patch", key: BigInt(control.checksum) });
+  }
+  if (image) met.push({ kind: "image", key: (yield* perform(image.file.state())).inode });
+  return met;
 }
 
 /**

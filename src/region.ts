@@ -14,6 +14,7 @@ import { checked, type Native } from "./native.ts";
 import type { Settings } from "./options.ts";
 import type { Operation } from "./protocol.ts";
 import { SharedWords } from "./shared_words.ts";
+import { detachBuffer, largestSize } from "./wasm_memory.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
 
 /** How many pages a fault may open where faults come thick. */
@@ -30,9 +31,7 @@ export interface Mapping extends Run {
 const attached = new Set<Region>();
 
 export class Region {
-  readonly size: number;
   readonly pageSize: number;
-  readonly pages: number;
   /** What is shared with the fault handler: the dirty set among it. */
   readonly words: SharedWords;
   /** What a save needs as it is while the program goes on. */
@@ -44,14 +43,17 @@ export class Region {
   readonly catchesWrites: boolean;
   readonly #slot: number;
   readonly #tracker: PageTracker;
-  /** Whether the whole memory was covered when it was attached. */
-  readonly #coversAll: boolean;
+  /** Whether the region grows with the memory. */
+  readonly #follows: boolean;
+  #size: number;
   /** The memory's length when it was last looked at. */
   #length: number;
   /** Whether some clean pages have memory of their own. */
   hasOwn = false;
   #scratch = -1;
   #staging = new Uint8Array(0);
+  /** Pages that the scratch file was made for; others lie there once they are saved. */
+  #scratchPages = 0;
 
   /**
    * Attaches a memory, as far as the settings say. All pages are dirty.
@@ -65,18 +67,19 @@ export class Region {
     /** Whether clean pages are mapped from the image. */
     readonly mapped: boolean,
   ) {
-    const { size, pageSize } = settings;
-    this.size = size;
+    const { pageSize, follows } = settings;
     this.pageSize = pageSize;
-    this.pages = size / pageSize;
     for (const other of attached) {
       if (other.memory !== memory) continue;
       throw new LoomError("BUSY", "This memory is that of another open loom. Close it first.");
     }
     this.#length = memory.buffer.byteLength;
-    this.#coversAll = this.#length === size;
-    this.words = new SharedWords(this.pages);
-    const slot = native.loom_attach(this.#start(), this.words.all, this.pages, pageSize);
+    this.#follows = follows;
+    this.#size = follows ? this.#length : settings.size;
+    const capacity = follows ? largestSize(memory) / pageSize : this.pages;
+    this.words = new SharedWords(this.pages, capacity);
+    const { all } = this.words;
+    const slot = native.loom_attach(this.#start(), all, this.pages, pageSize, capacity);
     this.#slot = this.#checked(slot, "sigaction");
     try {
       this.#tracker = chooseTracker(settings, native, this.#slot, mapped);
@@ -88,6 +91,15 @@ export class Region {
     this.catchesWrites = this.#tracker.catches && !settings.memory;
     this.setOpensAhead(true);
     attached.add(this);
+  }
+
+  /** Bytes. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get pages(): number {
+    return this.#size / this.pageSize;
   }
 
   #start(): Uint8Array<ArrayBuffer> {
@@ -147,22 +159,27 @@ export class Region {
 
   /** Brings the dirty set up to date, where faults alone don't. */
   refresh(): void {
-    if (this.memory.buffer.byteLength !== this.#length) this.#noticeGrowth();
+    this.follow();
     const told = this.#tracker.name === "signal" &&
       this.words.opened.every((word) => word === 0);
     if (!told) this.#checked(this.#tracker.refresh(this.#slot), "inspect");
   }
 
-  /** V8 makes a whole memory writable when it grows: nothing was tracked since. */
-  #noticeGrowth(): void {
-    this.#length = this.memory.buffer.byteLength;
+  /**
+   * Follows a memory that has grown. V8 makes all of it writable then: nothing was
+   * tracked since.
+   */
+  follow(): void {
+    const length = this.memory.buffer.byteLength;
+    if (length === this.#length || !this.isInPlace()) return;
+    this.#length = length;
     if (this.#tracker.name === "signal") fillBits(this.words.opened, 0, this.imagePages, true);
+    if (this.#follows) {
+      this.#size = length;
+      this.words.resize(this.pages);
+      this.#checked(this.native.loom_resize(this.#slot, this.pages), "inspect");
+    }
     this.#protectGuard(0, this.pages);
-  }
-
-  /** Whether the memory has grown beyond what is saved of it. */
-  get outgrown(): boolean {
-    return this.#coversAll && this.memory.buffer.byteLength > this.size;
   }
 
   /** How many pages, from the first on, are those of the image. */
@@ -281,10 +298,13 @@ export class Region {
     if (count === 0) return;
     this.freeScratch(first, count);
     fillBits(this.words.own, first, count, false);
-    const result = this.#scratch < 0
-      ? this.native.loom_map_anonymous(this.#slot, first, count)
-      : this.native.loom_map_scratch(this.#slot, this.#scratch, first, count);
-    this.#checked(result, "mmap");
+    const inScratch = Math.max(0, Math.min(first + count, this.#scratchPages) - first);
+    if (inScratch > 0) {
+      const result = this.native.loom_map_scratch(this.#slot, this.#scratch, first, inScratch);
+      this.#checked(result, "mmap");
+    }
+    const [start, rest] = [first + inScratch, count - inScratch];
+    this.#checked(this.native.loom_map_anonymous(this.#slot, start, rest), "mmap");
     fillBits(this.words.dirty, first, count, true);
     this.#protectGuard(first, count);
   }
@@ -292,9 +312,14 @@ export class Region {
   /** Gives the region a scratch file as long as itself; all of it becomes zeros. */
   mapScratch(descriptor: number, moveOnFault: boolean): void {
     this.#scratch = descriptor;
+    this.#scratchPages = this.pages;
     const result = this.native.loom_map_scratch(this.#slot, descriptor, 0, this.pages);
     this.#checked(result, "mmap");
     this.native.loom_set_scratch(this.#slot, descriptor, moveOnFault ? 1 : 0);
+  }
+
+  get hasScratch(): boolean {
+    return this.#scratch >= 0;
   }
 
   /** Frees the space that pages take in the scratch file, where there is one. */
@@ -422,11 +447,6 @@ export class Region {
     this.native.loom_detach(this.#slot);
     this.#tracker.close();
     if (!inPlace) return;
-    const grow = this.memory.grow.bind(this.memory) as (delta: number | bigint) => unknown;
-    try {
-      grow(0);
-    } catch {
-      grow(0n);
-    }
+    detachBuffer(this.memory);
   }
 }

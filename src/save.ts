@@ -10,11 +10,13 @@ import { countBits, endOfBits, hasBit, wordsFor } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
 import type { Image } from "./image.ts";
 import { pagesFor, runsOf } from "./layout.ts";
+import { checksumOfControl } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 import { discardFree, releaseTail, settle } from "./settle.ts";
+import type { StorageFile } from "./storage.ts";
 
 /** The time that each phase of a save took, in milliseconds. */
 export interface SavePhases {
@@ -57,6 +59,8 @@ export interface SaveReport {
 /** How to save. */
 export interface SaveSettings {
   isFree?: (page: number) => boolean;
+  /** What to carry besides pages from this save on; undefined: what there was. */
+  attachment?: Uint8Array<ArrayBuffer>;
   /** Hold the pages as they are, so that the program can go on while they are written. */
   hold: boolean;
 }
@@ -87,8 +91,10 @@ export function* save(
   settings: SaveSettings,
   progress: SaveProgress,
 ): Protocol<SaveReport> {
-  const { region, image, files } = target;
-  expectCovered(region);
+  const { region, image, files, attachment } = target;
+  const carried = settings.attachment && attachment.differs(settings.attachment)
+    ? settings.attachment
+    : undefined;
   const clock = new Clock();
   const plan = collect(target, settings);
   const patch = new PatchPages(target, plan);
@@ -103,12 +109,18 @@ export function* save(
     yield* patch.write();
     clock.lap("write");
     const content = patch.content();
-    const changes = patch.pages.length > 0 || plan.total !== plan.old;
+    const changes = patch.pages.length > 0 || plan.total !== plan.old || carried;
     // What is known anyhow, and needs no room, takes one sync; anything else two.
-    const announced = !files.writesInPlace(content) || image.needsRoom(plan.total);
+    const announced = carried !== undefined || !files.writesInPlace(content) ||
+      image.needsRoom(plan.total);
+    const more: StorageFile[] = [];
+    if (carried) {
+      const key = BigInt(checksumOfControl(content));
+      more.push(yield* attachment.prepare(carried, { kind: "patch", key }));
+    }
     if (changes) {
       yield* files.announce(content, image);
-      if (announced) yield* files.syncAnnounced(image);
+      if (announced) yield* files.syncAnnounced(image, more);
     }
     clock.lap("commit");
     if (announced) yield* reserve(image, patch.pages, plan.total);
@@ -132,7 +144,7 @@ export function* save(
       if (region.tracker.protects) region.held.letGo();
       yield* image.resize(plan.total);
       clock.lap("apply");
-      yield* image.sync();
+      yield* image.sync(yield* attachment.promote());
       clock.lap("sync");
       yield* image.arrive();
       yield* files.retire();
@@ -213,17 +225,6 @@ function* reserve(image: Image, pages: number[], total: number): Protocol<void> 
   for (const run of runsOf(pages)) yield* image.reserve(run.first, run.count);
 }
 
-/** Half of a program's memory is not its state. */
-function expectCovered(region: Region): void {
-  if (!region.outgrown) return;
-  throw new LoomError(
-    "TOO_BIG",
-    `The memory has grown to ${region.memory.buffer.byteLength} bytes, and the loom has ` +
-      `${region.size}. Nothing was saved. Make the memory as large as it will get ` +
-      `("initial") before the loom is opened.`,
-  );
-}
-
 /** A page of which some part could not be read from the image must not be saved. */
 function expectWhole(region: Region, image: Image): void {
   const page = region.words.lostPage;
@@ -241,6 +242,7 @@ function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
   try {
     patch.putBack();
     yield* target.files.abandon();
+    yield* target.attachment.abandon();
     yield* target.image.releaseReserve();
     yield* target.image.withdraw();
   } catch (error) {

@@ -1,6 +1,7 @@
 /**
  * What a save works on, and what it found to do when it began. Shapes only.
  */
+import type { Attachment } from "./attachment.ts";
 import type { Image } from "./image.ts";
 import type { Run } from "./layout.ts";
 import type { PatchFiles } from "./patch_files.ts";
@@ -11,6 +12,7 @@ export interface SaveTarget {
   readonly region: Region;
   readonly image: Image;
   readonly files: PatchFiles;
+  readonly attachment: Attachment;
   /** The watermarks in bytes, where the program has set them. */
   readonly watermarks?: { low: number; high: number };
   /** Called when disk or memory is not to be trusted any more. */

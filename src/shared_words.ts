@@ -37,24 +37,38 @@ export class SharedWords {
   /** All of them, for the library. In memory that V8 doesn't move. */
   readonly all: Uint32Array<ArrayBuffer>;
   /** Pages that were written, or count as written, since the last save. */
-  readonly dirty: Uint32Array<ArrayBuffer>;
+  dirty: Uint32Array<ArrayBuffer>;
   /** Pages that were opened together with another, and perhaps not written. */
-  readonly opened: Uint32Array<ArrayBuffer>;
+  opened: Uint32Array<ArrayBuffer>;
   /** Pages that a save needs as they are. */
-  readonly held: Uint32Array<ArrayBuffer>;
+  held: Uint32Array<ArrayBuffer>;
   /** Clean pages that have memory of their own, and are not mapped from the image. */
-  readonly own: Uint32Array<ArrayBuffer>;
+  own: Uint32Array<ArrayBuffer>;
 
-  /** All pages are dirty, and there is neither an image nor a guard page. */
-  constructor(pages: number) {
-    const bitmap = wordsFor(pages);
+  /**
+   * All pages are dirty, and there is neither an image nor a guard page. There is
+   * room for `capacity` pages: where they lie must not change, ever.
+   */
+  constructor(pages: number, readonly capacity: number) {
+    const bitmap = wordsFor(capacity);
     this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + BITMAPS * bitmap) * 4));
-    [this.dirty, this.opened, this.held, this.own] = [0, 1, 2, 3].map((index) =>
-      this.all.subarray(HEADER_WORDS + index * bitmap, HEADER_WORDS + (index + 1) * bitmap)
-    );
+    fillBits(this.all.subarray(HEADER_WORDS), 0, capacity, true);
+    [this.dirty, this.opened, this.held, this.own] = this.#bitmaps(pages);
     this.guardPage = undefined;
     this.setFreeSpace(0, pages);
-    fillBits(this.dirty, 0, pages, true);
+  }
+
+  /** Says how many pages there are; more of them are dirty. */
+  resize(pages: number): void {
+    [this.dirty, this.opened, this.held, this.own] = this.#bitmaps(pages);
+  }
+
+  #bitmaps(pages: number): Uint32Array<ArrayBuffer>[] {
+    const [room, used] = [wordsFor(this.capacity), wordsFor(pages)];
+    return [0, 1, 2, 3].map((index) => {
+      const start = HEADER_WORDS + index * room;
+      return this.all.subarray(start, start + used);
+    });
   }
 
   /** How many pages, from the first on, are those of the image. */
@@ -92,6 +106,11 @@ export class SharedWords {
   /** Whether the guard page was hit and had nowhere to go. */
   get exhausted(): boolean {
     return (this.all[FLAGS] & FLAG_EXHAUSTED) !== 0;
+  }
+
+  set exhausted(value: boolean) {
+    if (value) Atomics.or(this.all, FLAGS, FLAG_EXHAUSTED);
+    else Atomics.and(this.all, FLAGS, ~FLAG_EXHAUSTED);
   }
 
   /** The page that could not be read from its file; undefined if all could. */

@@ -6,13 +6,14 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { Loom, LoomError, type LoomErrorCode, type LoomOptions } from "../mod.ts";
+import { Loom, LoomError, type LoomErrorCode, type LoomOptions, WasmLoom } from "../mod.ts";
 import { SystemError } from "../src/errors.ts";
 import { native } from "../src/native.ts";
 import { contentsOf } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { writePatch } from "./support/patches.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
+import { assemble } from "./support/wat.ts";
 
 const ENOSYS = 38;
 const PAGE = 16384;
@@ -103,6 +104,15 @@ const WAYS: Record<LoomErrorCode, (directory: string) => unknown> = {
     }),
   IO: (directory) => onBrokenDisk(directory, "write memory.spare", "EIO"),
   LIBRARY: (directory) => inChild(directory, { LOOM_LIBRARY: "/nowhere/libloom.so" }),
+  MODULE: (directory) => {
+    const [one, other] = ["one", "other"].map((name) =>
+      assemble(`(memory (export "${name}") 1)`)
+    );
+    const loom = WasmLoom.openSync(directory, one);
+    loom.saveSync();
+    loom.closeSync();
+    WasmLoom.openSync(directory, other);
+  },
   NO_MEMORY: (directory) => onBrokenDisk(directory, "create memory.spare", "ENOMEM"),
   NO_SPACE: (directory) => onBrokenDisk(directory, "reserve space for image.bin", "ENOSPC"),
   PAGE_SIZE: (directory) => {

@@ -119,7 +119,10 @@ pub extern "C" fn loom_reserve_aside(slot: u32) -> i32 {
     if region.aside != 0 {
         return 0;
     }
-    let (length, access) = (region.offset(region.pages), PROT_READ | PROT_WRITE);
+    let (length, access) = (
+        region.offset(region.state.capacity()),
+        PROT_READ | PROT_WRITE,
+    );
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: a new mapping, wherever there is room.
     let base = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, -1, 0) };
@@ -140,7 +143,12 @@ pub extern "C" fn loom_reserve_aside(slot: u32) -> i32 {
 pub fn unmap(region: &Region) {
     if region.aside != 0 {
         // SAFETY: mapped by `loom_reserve_aside` in this length, and used no more.
-        unsafe { libc::munmap(region.aside as *mut _, region.offset(region.pages)) };
+        unsafe {
+            libc::munmap(
+                region.aside as *mut _,
+                region.offset(region.state.capacity()),
+            )
+        };
     }
 }
 
@@ -193,7 +201,7 @@ pub extern "C" fn loom_let_go(slot: u32) -> i32 {
     errno::check(unsafe {
         libc::madvise(
             region.aside as *mut _,
-            region.offset(region.pages),
+            region.offset(region.state.capacity()),
             libc::MADV_DONTNEED,
         )
     })

@@ -15,6 +15,8 @@ struct Slot {
     /// The region's address; FREE, or CLAIMED while it is being filled in.
     base: AtomicUsize,
     pages: AtomicU32,
+    /// How many pages the shared words have room for.
+    capacity: AtomicU32,
     page_shift: AtomicU32,
     image: AtomicI32,
     scratch: AtomicI32,
@@ -27,6 +29,7 @@ static SLOTS: [Slot; CAPACITY] = [const {
     Slot {
         base: AtomicUsize::new(FREE),
         pages: AtomicU32::new(0),
+        capacity: AtomicU32::new(0),
         page_shift: AtomicU32::new(0),
         image: AtomicI32::new(-1),
         scratch: AtomicI32::new(-1),
@@ -81,10 +84,11 @@ impl Region {
         if base == FREE || base == CLAIMED {
             return None;
         }
-        let pages = slot.pages.load(Ordering::Relaxed);
+        let pages = slot.pages.load(Ordering::Acquire);
+        let capacity = slot.capacity.load(Ordering::Relaxed);
         // SAFETY: `attach` was given words for this many pages, and its caller keeps
         // them until `detach` has cleared the base that was just seen.
-        let state = unsafe { State::new(slot.state.load(Ordering::Relaxed), pages) };
+        let state = unsafe { State::new(slot.state.load(Ordering::Relaxed), capacity) };
         Some(Region {
             base,
             pages,
@@ -120,7 +124,8 @@ impl Region {
 }
 
 /// Attaches the memory at `base`: from now on faults in it are ours. `state` must
-/// hold the words that state.rs describes, all zero but for what TypeScript set.
+/// hold the words that state.rs describes, for `capacity` pages, all zero but for
+/// what TypeScript set: a memory that grows keeps them.
 /// Returns the region's slot; -EMFILE when 64 looms are open already.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_attach(
@@ -128,8 +133,10 @@ pub extern "C" fn loom_attach(
     state: *mut AtomicU32,
     pages: u32,
     page_size: u32,
+    capacity: u32,
 ) -> i32 {
-    if !page_size.is_power_of_two()
+    if pages > capacity
+        || !page_size.is_power_of_two()
         || base.is_null()
         || !(base as usize).is_multiple_of(page_size_of_system())
     {
@@ -148,6 +155,7 @@ pub extern "C" fn loom_attach(
             continue;
         }
         slot.pages.store(pages, Ordering::Relaxed);
+        slot.capacity.store(capacity, Ordering::Relaxed);
         slot.page_shift
             .store(page_size.trailing_zeros(), Ordering::Relaxed);
         slot.image.store(-1, Ordering::Relaxed);
@@ -172,6 +180,18 @@ pub extern "C" fn loom_detach(slot: u32) -> i32 {
     SLOTS[slot as usize].base.store(FREE, Ordering::Release);
     aside::unmap(&region);
     0
+}
+
+/// Says how many pages a region has from now on: its memory has grown in place.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_resize(slot: u32, pages: u32) -> i32 {
+    match SLOTS.get(slot as usize) {
+        Some(slot) if pages <= slot.capacity.load(Ordering::Relaxed) => {
+            slot.pages.store(pages, Ordering::Release);
+            0
+        }
+        _ => -libc::EINVAL,
+    }
 }
 
 /// Whether the region in `slot` still lies at `base`: 1 or 0. A memory that was

@@ -61,15 +61,20 @@ pub enum Word {
 #[derive(Clone, Copy)]
 pub struct State {
     words: *const AtomicU32,
-    pages: u32,
+    capacity: u32,
 }
 
 impl State {
     /// # Safety
-    /// `words` must hold the header and all bitmaps for `pages` pages, and stay
+    /// `words` must hold the header and all bitmaps for `capacity` pages, and stay
     /// valid for as long as the result is used.
-    pub unsafe fn new(words: *const AtomicU32, pages: u32) -> Self {
-        Self { words, pages }
+    pub unsafe fn new(words: *const AtomicU32, capacity: u32) -> Self {
+        Self { words, capacity }
+    }
+
+    /// How many pages there is room for.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     pub fn word(&self, word: Word) -> &AtomicU32 {
@@ -90,13 +95,13 @@ impl State {
     }
 
     fn bitmap_words(&self) -> usize {
-        self.pages.div_ceil(32) as usize
+        self.capacity.div_ceil(32) as usize
     }
 
     fn bit(&self, bitmap: usize, page: u32) -> (&AtomicU32, u32) {
-        debug_assert!(page < self.pages);
+        debug_assert!(page < self.capacity);
         let index = HEADER_WORDS + bitmap * self.bitmap_words() + (page / 32) as usize;
-        // SAFETY: a page below `pages` lies within any bitmap, which `new` was promised.
+        // SAFETY: a page below `capacity` lies within any bitmap, which `new` was promised.
         (unsafe { &*self.words.add(index) }, 1 << (page % 32))
     }
 

@@ -11,7 +11,7 @@ use crate::kernel_tracker::{
 use crate::mapping::{
     loom_discard, loom_map_anonymous, loom_map_file, loom_map_scratch, loom_protect, loom_touch,
 };
-use crate::region::{Region, loom_attach, loom_detach, loom_is_at, loom_set_scratch};
+use crate::region::{Region, loom_attach, loom_detach, loom_is_at, loom_resize, loom_set_scratch};
 use crate::state::{BITMAPS, FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
 use std::fs::File;
 use std::io::Write;
@@ -59,7 +59,7 @@ impl Loom {
         words[HEADER_WORDS..HEADER_WORDS + bitmap].fill_with(|| AtomicU32::new(u32::MAX));
         words[Word::GuardPage as usize] = AtomicU32::new(NO_PAGE);
         words[Word::HighPage as usize] = AtomicU32::new(pages);
-        let slot = loom_attach(base.cast(), words.as_mut_ptr(), pages, PAGE as u32);
+        let slot = loom_attach(base.cast(), words.as_mut_ptr(), pages, PAGE as u32, pages);
         assert!(slot >= 0, "{slot}");
         Self {
             _turn: turn,
@@ -148,6 +148,19 @@ fn a_first_write_marks_its_page_and_no_other() {
     assert_eq!(loom.dirty(), [7, 40]);
     assert_eq!(loom.word(Word::Faults), 2);
     assert_eq!((loom.read(7), loom.read(40)), (2, 3));
+}
+
+#[test]
+fn a_region_is_as_large_as_was_last_said_and_no_larger_than_its_words() {
+    let loom = Loom::new(64);
+    assert_eq!(loom_resize(loom.slot, 32), 0);
+    assert_eq!(loom_protect(loom.slot, 32, 1, 1), -libc::EINVAL);
+    assert!(Region::find(loom.at(32) as usize).is_none());
+    assert_eq!(loom_resize(loom.slot, 64), 0);
+    loom.clean(64);
+    loom.write(40, 1);
+    assert_eq!(loom.dirty(), [40]);
+    assert_eq!(loom_resize(loom.slot, 65), -libc::EINVAL);
 }
 
 #[test]

@@ -114,8 +114,7 @@ export class Explorer {
     const found: string[] = [];
     for (const [path, states] of expected) {
       if (lived) disk.onStep = () => this.cut(disk, now, depth + 1);
-      const bytes = this.#read(disk, path);
-      const outcome = typeof bytes === "string" ? bytes : fingerprintOf(bytes);
+      const outcome = this.#read(disk, path);
       found.push(outcome);
       const state = this.#judge(path, states, outcome);
       if (!state || !lived) continue;
@@ -148,15 +147,16 @@ export class Explorer {
     this.losses.push({ fault, what, step: this.#step });
   }
 
-  /** The image as open leaves it, or the message of its refusal. */
-  #read(disk: SimulatedDisk, directory: string): Uint8Array | string {
+  /** The fingerprint of what open leaves, or the message of its refusal. */
+  #read(disk: SimulatedDisk, directory: string): string {
     const { size = 1 << 16, pageSize = 16384 } = this.options;
     const settings = { directory, pageSize, loomPages: size / pageSize, dryRun: false };
     try {
-      const { image, lock, readAll } = runSync(openDirectory(this.wrap(disk), settings));
+      const opened = runSync(openDirectory(this.wrap(disk), settings));
+      const { image, attachment, lock, readAll } = opened;
       lock!.release();
       if (readAll) return "all of the image had to be read";
-      return runSync(allPages(image!));
+      return fingerprintOf(runSync(allPages(image!)), attachment.bytes);
     } catch (error) {
       return String(error);
     }
@@ -173,22 +173,24 @@ export class Explorer {
     const memory = this.#memories[depth] ??= memoryFor(this.options);
     using loom = openSyncOn(this.wrap(disk), path, { ...this.options, memory });
     const bytes = new Uint8Array(loom.buffer);
-    if (fingerprintOf(bytes.subarray(0, state.bytes.length)) !== state.fingerprint) {
+    const opened = bytes.subarray(0, state.bytes.length);
+    if (fingerprintOf(opened, loom.attachment) !== state.fingerprint) {
       this.#lose(path, [state], "0: other bytes in memory than in the image");
     }
     const pages = state.bytes.length / loom.pageSize;
     const page = this.#random.below(Math.min(pages + 1, loom.size / loom.pageSize));
     fillPage(bytes, page, loom.pageSize, this.#random);
     const length = Math.max(pages, page + 1) * loom.pageSize;
-    const next = stateOf("the save that followed", bytes.slice(0, length));
+    const attachment = this.#random.oneIn(2) ? this.#random.bytes(40) : undefined;
+    const carried = attachment ?? state.attachment;
+    const next = stateOf("the save that followed", bytes.slice(0, length), carried);
     now.set(path, [state, next]);
-    loom.saveSync();
+    loom.saveSync({ attachment });
     this.counts.saves++;
     now.set(path, [next]);
     loom.closeSync();
     disk.onStep = undefined;
-    const found = this.#read(disk, path);
-    this.#judge(path, [next], typeof found === "string" ? found : fingerprintOf(found));
+    this.#judge(path, [next], this.#read(disk, path));
   }
 }
 

@@ -29,6 +29,7 @@ export interface Rule {
 
 const isSync = ({ action }: Call) => action === "sync";
 const isPatch = ({ name }: Call) => /^(memory|control)\./.test(name);
+const isAttachment = ({ name }: Call) => /^attachment\./.test(name);
 const isDirectory = ({ name }: Call) => !name.includes(".");
 
 /** Leaves out what matches. */
@@ -120,6 +121,10 @@ export const RULES: Record<string, Rule> = {
     breach: without((call) =>
       isSync(call) && isDirectory(call) && /image\.bin\.new|loom\.json/.test(call.previous)
     ),
+  },
+  "an attachment is durable before its save is committed": {
+    workload: "attachments",
+    breach: without((call) => isSync(call) && isAttachment(call)),
   },
   "an undone save is undone durably": {
     workload: "a save after one that was undone",

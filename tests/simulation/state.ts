@@ -6,15 +6,18 @@ export interface State {
   /** How it came about, for reports. */
   readonly label: string;
   readonly bytes: Uint8Array;
+  /** What the save carried besides. */
+  readonly attachment?: Uint8Array;
   readonly fingerprint: string;
 }
 
-export function stateOf(label: string, bytes: Uint8Array): State {
-  return { label, bytes, fingerprint: fingerprintOf(bytes) };
+export function stateOf(label: string, bytes: Uint8Array, attachment?: Uint8Array): State {
+  return { label, bytes, attachment, fingerprint: fingerprintOf(bytes, attachment) };
 }
 
-export function fingerprintOf(bytes: Uint8Array): string {
-  return `${bytes.length}:${murmurHash3(bytes)}`;
+export function fingerprintOf(bytes: Uint8Array, attachment?: Uint8Array): string {
+  const carried = attachment ? `+${attachment.length}:${murmurHash3(attachment)}` : "";
+  return `${bytes.length}:${murmurHash3(bytes)}${carried}`;
 }
 
 /** The image of a directory where nothing was saved. */

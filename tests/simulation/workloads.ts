@@ -214,6 +214,37 @@ export const WORKLOADS: Record<string, Workload> = {
       }
     },
   },
+  "attachments": {
+    options: SMALL,
+    async run(world) {
+      const { random } = world;
+      world.write(...range(3));
+      for (let count = 0; count < 8; count++) {
+        if (random.oneIn(2)) world.write(random.below(4));
+        if (random.oneIn(3)) world.repeat(random.below(2), random.below(4));
+        if (!random.oneIn(4)) world.carry(random.pick([10, 600, 1]));
+        if (random.oneIn(3)) await world.saveAsync();
+        else world.save();
+        if (random.oneIn(4)) world.close();
+      }
+    },
+  },
+  "attachments of saves that fail": {
+    options: SMALL,
+    run(world) {
+      world.write(...range(4));
+      world.carry(30);
+      world.save();
+      for (const call of ["write attachment.", "sync attachment.", ...FAILING_CALLS]) {
+        world.write(world.random.below(4));
+        world.carry(40);
+        world.failToSave(call);
+        if (world.random.oneIn(2)) world.close();
+        world.write(world.random.below(5));
+        world.save();
+      }
+    },
+  },
   "processes one after the other": {
     options: SMALL,
     run(world) {
@@ -241,6 +272,7 @@ export const WORKLOADS: Record<string, Workload> = {
         () => world.save(),
         () => world.save(page(), page()),
         () => world.saveAsync(),
+        () => world.carry(20 + random.below(9)),
         () => world.close(),
         () => world.backup(true),
       ];
@@ -257,6 +289,23 @@ export const WORKLOADS: Record<string, Workload> = {
       world.save();
       await world.backup(false);
       world.write(1);
+      world.save();
+      await world.backup(true);
+    },
+  },
+  "backup with attachments": {
+    options: SMALL,
+    async run(world) {
+      world.write(0, 1, 4);
+      world.carry(20);
+      world.save();
+      await world.backup(false);
+      world.write(1);
+      world.carry(600);
+      world.save();
+      await world.backup(true);
+      world.saveToBackup();
+      world.carry(30);
       world.save();
       await world.backup(true);
     },

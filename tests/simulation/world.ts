@@ -28,6 +28,7 @@ export class World {
   /** Pages up to the last one that was ever written. */
   #extent = 0;
   #low?: number;
+  #attachment?: Uint8Array;
 
   constructor(
     private readonly explorer: Explorer,
@@ -67,6 +68,11 @@ export class World {
     }
   }
 
+  /** Gives the next save something to carry. */
+  carry(length: number): void {
+    this.#attachment = this.random.bytes(length);
+  }
+
   /** Says that the heap ends after so many pages. */
   cutTo(pages: number): void {
     this.loom.setWatermarks(pages * this.#pageSize);
@@ -78,7 +84,8 @@ export class World {
   save(...free: number[]): void {
     const next = this.#next(free);
     this.#expect(HOME, [this.#saved, next]);
-    this.loom.saveSync({ isFree: (page) => free.includes(page) });
+    const attachment = this.#attachment;
+    this.loom.saveSync({ isFree: (page) => free.includes(page), attachment });
     this.#settle(next);
   }
 
@@ -86,11 +93,11 @@ export class World {
   async saveAsync(): Promise<void> {
     const next = this.#next([]);
     this.#expect(HOME, [this.#saved, next]);
-    await this.loom.save();
+    await this.loom.save({ attachment: this.#attachment });
     this.#settle(next);
   }
 
-  /** Saves, and lets a call fail: the save is undone. */
+  /** Saves, and lets a call fail that begins so: the save is undone. */
   failToSave(failing: string): void {
     const next = this.#next([]);
     this.#expect(HOME, [this.#saved, next]);
@@ -112,6 +119,7 @@ export class World {
     this.#loom?.closeSync();
     this.#loom = undefined;
     this.#low = undefined;
+    this.#attachment = undefined;
     this.#extent = this.#saved.bytes.length / this.#pageSize;
   }
 
@@ -128,7 +136,8 @@ export class World {
     const loom = openSyncOn(this.#storage, BACKUP, this.options);
     const bytes = new Uint8Array(loom.buffer);
     fillPage(bytes, 0, this.#pageSize, this.random);
-    const next = this.#remember("the backup's own save", bytes.slice(0, old.bytes.length));
+    const kept = bytes.slice(0, old.bytes.length);
+    const next = this.#remember("the backup's own save", kept, old.attachment);
     this.#expect(BACKUP, [old, next]);
     loom.saveSync();
     this.#expect(BACKUP, [next]);
@@ -138,11 +147,12 @@ export class World {
   #failing(failing: string, code: LoomErrorCode): void {
     let failed = false;
     this.#storage.tamper = ({ action, name }) => {
-      if (failed || `${action} ${name}` !== failing) return;
+      if (failed || !`${action} ${name}`.startsWith(failing)) return;
       failed = true;
       return new SystemError("EIO", action);
     };
-    const error = assertThrows(() => this.loom.saveSync(), LoomError);
+    const attachment = this.#attachment;
+    const error = assertThrows(() => this.loom.saveSync({ attachment }), LoomError);
     assertEquals(error.code, code, error.message);
     this.#storage.tamper = () => {};
   }
@@ -166,11 +176,12 @@ export class World {
       bytes.fill(0, start, end);
       bytes.set(this.#saved.bytes.subarray(start, end), start);
     }
-    return this.#remember(`save ${++this.#saves}`, bytes);
+    const attachment = this.#attachment ?? this.#saved.attachment;
+    return this.#remember(`save ${++this.#saves}`, bytes, attachment);
   }
 
-  #remember(label: string, bytes: Uint8Array): State {
-    const state = stateOf(label, bytes);
+  #remember(label: string, bytes: Uint8Array, attachment?: Uint8Array): State {
+    const state = stateOf(label, bytes, attachment);
     this.explorer.history.push({ state, undone: false });
     return state;
   }

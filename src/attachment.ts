@@ -1,0 +1,246 @@
+/**
+ * The attachment: a few bytes that a save carries besides pages, in the same
+ * commit. Two files take turns, so that the one of the last save is never written.
+ * What is new is written, and durable, before the patch is committed, and says
+ * which patch it waits for; once that has been applied, it says that it is valid.
+ * Open finds the patch still there, or the word that it was applied.
+ *
+ * A file: a sector that says what it is, written whole or not at all, then the
+ * bytes. Directories without an attachment have no such file.
+ */
+import { murmurHash3 } from "./checksum.ts";
+import { LoomError } from "./errors.ts";
+import { FILES, join } from "./layout.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import {
+  ifPresent,
+  quietly,
+  readFully,
+  type Storage,
+  type StorageFile,
+  writeFully,
+} from "./storage.ts";
+
+const SECTOR_BYTES = 512;
+/** Magic, version, sequence, kind and key of what is awaited, length, checksum, seal. */
+const HEADER_WORDS = 9;
+/** "atch", as bytes. */
+const MAGIC = 0x68637461;
+const VERSION = 1;
+/** An attachment is held in memory, and written whole. */
+const LIMIT_BYTES = 1 << 24;
+
+/**
+ * What makes an attachment valid: that a patch with this checksum is applied, or that
+ * the image is the file with this inode.
+ */
+export interface Condition {
+  kind: "patch" | "image";
+  key: bigint;
+}
+
+/** A file's content. */
+interface Slot {
+  /** The later of two is the larger. */
+  sequence: number;
+  /** What it waits for; undefined where it is valid. */
+  awaits?: Condition;
+  /** Empty where the save says that there is none any more. */
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+const NAMES = [FILES.attachment, FILES.otherAttachment];
+const NONE = new Uint8Array(0);
+
+export class Attachment {
+  readonly #files: (StorageFile | undefined)[] = [undefined, undefined];
+  readonly #slots: (Slot | undefined)[] = [undefined, undefined];
+
+  private constructor(
+    private readonly storage: Storage,
+    private readonly directory: string,
+  ) {}
+
+  /** The attachment of a directory that isn't there. */
+  static none(storage: Storage, directory: string): Attachment {
+    return new Attachment(storage, directory);
+  }
+
+  /** Opens the attachment of a directory, which may have none. */
+  static *open(
+    storage: Storage,
+    directory: string,
+    mode: "read" | "update",
+  ): Protocol<Attachment> {
+    const attachment = new Attachment(storage, directory);
+    try {
+      for (const [index, name] of NAMES.entries()) {
+        const file = yield* ifPresent(storage.open(join(directory, name), mode));
+        attachment.#files[index] = file;
+        if (file) attachment.#slots[index] = yield* readSlot(file);
+      }
+    } catch (error) {
+      yield* attachment.close();
+      throw error;
+    }
+    return attachment;
+  }
+
+  /** The bytes of the last save that carried any; undefined where there are none. */
+  get bytes(): Uint8Array<ArrayBuffer> | undefined {
+    const slot = this.#slots[this.#current];
+    return slot && slot.bytes.length > 0 ? slot.bytes : undefined;
+  }
+
+  /** The bytes that there are once some conditions are met. */
+  bytesWith(met: Condition[]): Uint8Array<ArrayBuffer> | undefined {
+    const slot = this.#slots[this.#waiting];
+    return slot && isAmong(slot.awaits, met) ? slot.bytes : this.bytes;
+  }
+
+  /** Which file is valid, the later one if both are; -1 where none is. */
+  get #current(): number {
+    const [first, second] = this.#slots.map((slot) =>
+      slot && !slot.awaits ? slot.sequence : -1
+    );
+    return second > first ? 1 : first < 0 ? -1 : 0;
+  }
+
+  get #waiting(): number {
+    return this.#slots.findIndex((slot) => slot?.awaits);
+  }
+
+  /** Whether a save with these bytes has anything to carry. */
+  differs(bytes: Uint8Array): boolean {
+    const old = this.bytes ?? NONE;
+    return old.length !== bytes.length || bytes.some((byte, at) => byte !== old[at]);
+  }
+
+  /**
+   * Writes bytes that are to become valid. Before what they wait for can be found,
+   * the caller syncs the file that this returns.
+   */
+  *prepare(bytes: Uint8Array<ArrayBuffer>, awaits: Condition): Protocol<StorageFile> {
+    const current = this.#current;
+    const index = current === 0 ? 1 : 0;
+    this.#slots[index] = undefined;
+    let file = this.#files[index];
+    if (!file) {
+      const path = join(this.directory, NAMES[index]);
+      file = this.#files[index] = yield* perform(this.storage.open(path, "create"));
+      yield* perform(this.storage.syncDirectory(this.directory));
+    }
+    yield* writeFully(file, bytes, SECTOR_BYTES);
+    const sequence = (this.#slots[current]?.sequence ?? 0) + 1;
+    this.#slots[index] = { sequence, awaits, bytes };
+    yield* writeHeader(file, this.#slots[index]);
+    return file;
+  }
+
+  /**
+   * Says that what was prepared is valid. Before what it waited for goes, the caller
+   * syncs the files that this returns.
+   */
+  *promote(): Protocol<StorageFile[]> {
+    const index = this.#waiting;
+    if (index < 0) return [];
+    const [file, { sequence, bytes }] = [this.#files[index]!, this.#slots[index]!];
+    this.#slots[index] = { sequence, bytes };
+    yield* writeHeader(file, this.#slots[index]);
+    return [file];
+  }
+
+  /**
+   * What was prepared never becomes valid: what it waited for is gone, durably. Before
+   * that a power cut could bring it back, and not what belongs to it.
+   */
+  *abandon(): Protocol<void> {
+    const index = this.#waiting;
+    if (index < 0) return;
+    yield* writeHeader(this.#files[index]!);
+    yield* perform(this.#files[index]!.sync());
+    this.#slots[index] = undefined;
+  }
+
+  /**
+   * Makes what a dead process prepared valid, if what it waited for is there. What that
+   * process said of it last may not be durable yet, and becomes so.
+   */
+  *settle(met: Condition[]): Protocol<void> {
+    const slot = this.#slots[this.#waiting];
+    const files = slot ? [] : this.#files.filter((file) => file !== undefined);
+    if (slot && isAmong(slot.awaits, met)) files.push(...yield* this.promote());
+    for (const file of files) yield* perform(file.sync());
+  }
+
+  /** The same in memory only, for a dry run. */
+  look(met: Condition[]): void {
+    const index = this.#waiting;
+    const slot = this.#slots[index];
+    if (!slot) return;
+    this.#slots[index] = isAmong(slot.awaits, met) ? { ...slot, awaits: undefined } : undefined;
+  }
+
+  *close(): Protocol<void> {
+    for (const file of this.#files) if (file) yield* quietly(perform(file.close()));
+  }
+}
+
+function isAmong(awaits: Condition | undefined, met: Condition[]): boolean {
+  return met.some(({ kind, key }) => kind === awaits?.kind && key === awaits.key);
+}
+
+/** How a header says what is waited for. */
+const KINDS = [undefined, "patch", "image"] as const;
+
+function* readSlot(file: StorageFile): Protocol<Slot | undefined> {
+  const words = new Uint32Array(SECTOR_BYTES / 4);
+  const length = yield* readFully(file, new Uint8Array(words.buffer), 0);
+  if (length < SECTOR_BYTES || words[0] !== MAGIC || !isSealed(words)) return undefined;
+  const [, version, sequence, waits, , , size, checksum] = words;
+  if (version !== VERSION) {
+    throw new LoomError(
+      "UNSUPPORTED",
+      `"${file.path}" is of version ${version}; this is version ${VERSION}. ` +
+        `Nothing was changed: open the directory with the Loom that wrote it.`,
+      { path: file.path },
+    );
+  }
+  if (size > LIMIT_BYTES) return undefined;
+  const bytes = new Uint8Array(size);
+  const read = yield* readFully(file, bytes, SECTOR_BYTES);
+  if (read < size || murmurHash3(bytes) !== checksum) return undefined;
+  const [kind, key] = [KINDS[waits], new BigUint64Array(words.buffer)[2]];
+  return { sequence, awaits: kind && { kind, key }, bytes };
+}
+
+/** Says what a file holds, or that it holds nothing. */
+function* writeHeader(file: StorageFile, slot?: Slot): Protocol<void> {
+  const words = new Uint32Array(SECTOR_BYTES / 4);
+  if (slot) {
+    const { sequence, awaits, bytes } = slot;
+    words.set([MAGIC, VERSION, sequence, KINDS.indexOf(awaits?.kind)]);
+    new BigUint64Array(words.buffer)[2] = awaits?.key ?? 0n;
+    words.set([bytes.length, murmurHash3(bytes)], 6);
+    words[HEADER_WORDS - 1] = sealOf(words);
+  }
+  yield* writeFully(file, new Uint8Array(words.buffer), 0);
+}
+
+function isSealed(words: Uint32Array): boolean {
+  return words[HEADER_WORDS - 1] === sealOf(words);
+}
+
+function sealOf(words: Uint32Array): number {
+  return murmurHash3(new Uint8Array(words.buffer, 0, (HEADER_WORDS - 1) * 4));
+}
+
+/** Bytes that a save may carry: a copy. */
+export function checkedAttachment(bytes: unknown): Uint8Array<ArrayBuffer> | undefined {
+  if (bytes === undefined) return undefined;
+  if (bytes instanceof Uint8Array && bytes.length <= LIMIT_BYTES) return bytes.slice();
+  throw new LoomError(
+    "BAD_OPTION",
+    `The option "attachment" must be a Uint8Array of 16 MiB at most.`,
+  );
+}

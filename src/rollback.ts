@@ -1,0 +1,56 @@
+/**
+ * Rollback, as a protocol: memory becomes again what the last save left, or what
+ * was opened where nothing was saved yet. Only pages that were written are touched.
+ */
+import { runsOfBits } from "./bitmap.ts";
+import type { Image } from "./image.ts";
+import { READ_PAGES } from "./image.ts";
+import { type LoadedRegion, overlay } from "./load.ts";
+import type { Protocol } from "./protocol.ts";
+import type { Region } from "./region.ts";
+
+/** Throws away what was written since the last save. */
+export function* rollback(
+  { region, pending, origin }: LoadedRegion,
+  image: Image | undefined,
+): Protocol<void> {
+  if (image) yield* image.expectUntouched();
+  region.refresh();
+  region.words.exhausted = false;
+  // Without a guard page nothing is in the way; the watermarks of the save post it again.
+  region.setFreeSpace(region.pages, region.pages);
+  const kept = Math.min(image?.pages ?? 0, region.imagePages);
+  for (const { first, count } of [...region.writableRuns(0, kept)]) {
+    region.freeScratch(first, count);
+    if (region.mapped) region.mapClean(image!.file.descriptor, first, count);
+    else yield* read(region, image!, first, count);
+  }
+  clear(region, kept);
+  if (pending) yield* overlay(region, pending);
+  for (const { page, bytes } of origin ?? []) region.bytes(page, 1).set(bytes);
+  region.recountMappings(region.mapped);
+  region.setOpensAhead(true);
+}
+
+/** Gives pages that lie in memory of their own the image's content, and makes them clean. */
+function* read(region: Region, image: Image, first: number, count: number): Protocol<void> {
+  const end = first + count;
+  region.openDirty(first, count);
+  for (let page = first; page < end; page += READ_PAGES) {
+    yield* image.read(page, region.bytes(page, Math.min(READ_PAGES, end - page)));
+  }
+  region.protectClean(first, count);
+}
+
+/** Makes all that follows the image zeros again. */
+function clear(region: Region, first: number): void {
+  const count = region.pages - first;
+  if (count === 0) return;
+  // Freeing the space of a scratch file is a hint, and zeros are not.
+  if (region.hasScratch) {
+    for (const run of runsOfBits(region.touched(first), 0, count)) {
+      region.bytes(first + run.first, run.count).fill(0);
+    }
+  }
+  region.discard(first, count);
+}
