@@ -52,8 +52,9 @@ export function countBits(words: Uint32Array, first: number, end: number): numbe
 
 /** The number after the last bit that is set; 0 if none is. */
 export function endOfBits(words: Uint32Array): number {
-  const word = words.findLastIndex((word) => word !== 0);
-  return word < 0 ? 0 : word * 32 + 32 - Math.clz32(words[word]);
+  let index = words.length - 1;
+  while (index >= 0 && words[index] === 0) index--;
+  return index < 0 ? 0 : index * 32 + 32 - Math.clz32(words[index]);
 }
 
 /** The first bit from `bit` on that is set (or clear); `end` if there is none. */

@@ -161,7 +161,7 @@ export class Region {
   refresh(): void {
     this.follow();
     const told = this.#tracker.name === "signal" &&
-      this.words.opened.every((word) => word === 0);
+      endOfBits(this.words.opened) === 0;
     if (!told) this.#checked(this.#tracker.refresh(this.#slot), "inspect");
   }
 
@@ -204,7 +204,7 @@ export class Region {
 
   /** Runs of pages in `first..end` that were or may have been written. */
   *writableRuns(first: number, end: number): Generator<Run> {
-    const alone = this.words.opened.every((word) => word === 0);
+    const alone = endOfBits(this.words.opened) === 0;
     const words = alone
       ? this.words.dirty
       : this.words.dirty.map((word, at) => word | this.words.opened[at]);

@@ -12,6 +12,11 @@ export class Turns {
 
   constructor(private readonly path: string) {}
 
+  /** Whether anything is under way. */
+  get busy(): boolean {
+    return this.#active !== undefined;
+  }
+
   /** Runs an action off the thread, after those that were asked for before it. */
   take<T>(name: string, action: () => Promise<T>): Promise<T> {
     const act = async () => {

@@ -113,6 +113,16 @@ for (const tracker of TRACKERS) {
       assertEquals((await loom.save()).written, 0);
     });
 
+    test("the invariants hold while an image grows", async (twin, loom) => {
+      twin.write(60, 7);
+      const saving = loom.save();
+      assertEquals(loom.check(), []);
+      await saving.committed;
+      assertEquals(loom.check(), []);
+      await saving;
+      assertEquals(loom.check(), []);
+    });
+
     test("writes go on while a save does, and none is lost", async (twin, loom) => {
       let writes = 0;
       const write = () => {
