@@ -1,0 +1,60 @@
+/**
+ * One contestant in one workload, in a process of its own: makes its state, then
+ * takes turns as it is told on its standard input, one line of JSON each.
+ */
+import { WORKLOADS } from "./workloads.ts";
+import type { Peer } from "./contract.ts";
+
+/** What the parent says: the cell, and for how long at least. */
+export interface Order {
+  cell: string;
+  milliseconds: number;
+}
+
+/** What the child says: that it is ready, how a turn went, or that it can't. */
+export type Answer =
+  | { units: number; milliseconds: number }
+  | { ready: true }
+  | { checked: true }
+  | { failed: string };
+
+function answer(value: Answer): void {
+  console.log(JSON.stringify(value));
+}
+
+async function serve(module: string, workload: string, directory: string, size: number) {
+  const peer: Peer = await import(`./${module}.ts`);
+  const running = await WORKLOADS[workload].prepare(peer, directory, size);
+  answer({ ready: true });
+  for await (const line of lines(Deno.stdin.readable)) {
+    const { cell, milliseconds }: Order = JSON.parse(line);
+    const start = performance.now();
+    let units = 0;
+    do units += await running.step(cell); while (performance.now() - start < milliseconds);
+    answer({ units, milliseconds: performance.now() - start });
+  }
+  await running.check();
+  answer({ checked: true });
+}
+
+async function* lines(
+  readable: ReadableStream<Uint8Array<ArrayBuffer>>,
+): AsyncGenerator<string> {
+  let rest = "";
+  for await (const text of readable.pipeThrough(new TextDecoderStream())) {
+    const parts = (rest + text).split("\n");
+    rest = parts.pop()!;
+    yield* parts;
+  }
+}
+
+if (import.meta.main) {
+  const [module, workload, directory, size] = Deno.args;
+  try {
+    await serve(module, workload, directory, Number(size));
+  } catch (error) {
+    const { message } = error as Error;
+    answer({ failed: message.split("\n")[0] });
+  }
+  Deno.exit();
+}
