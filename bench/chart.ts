@@ -83,7 +83,7 @@ export function lineChart({ title, x, y, lines, label }: LineChart): string {
   const ticks = decades(points.map((point) => point.y));
   const top = 72 + Math.ceil(lines.length / 2) * 20;
   const height = top + 300;
-  const across = new Scale(xs, 70, WIDTH - 30);
+  const across = new Scale(xs, 70, WIDTH - 45);
   const up = new Scale(ticks, height - 60, top);
   const parts = [
     write(20, 28, title, "title"),
@@ -94,11 +94,11 @@ export function lineChart({ title, x, y, lines, label }: LineChart): string {
         write(left + 22, base, name);
     }),
     ...ticks.map((value) =>
-      rule(70, up.at(value), WIDTH - 30, up.at(value)) +
+      rule(70, up.at(value), WIDTH - 45, up.at(value)) +
       write(62, up.at(value) + 4, `${value}`, "quiet", "end")
     ),
     ...xs.map((value) => write(across.at(value), height - 38, label(value), "quiet", "middle")),
-    write((70 + WIDTH - 30) / 2, height - 14, x, "quiet", "middle"),
+    write((70 + WIDTH - 45) / 2, height - 14, x, "quiet", "middle"),
     ...lines.map(({ points }, index) => {
       const places = points.map((point) => `${across.at(point.x)},${up.at(point.y)}`);
       const dots = places.map((place) => {

@@ -18,7 +18,8 @@ const CHARTS: Record<string, (figures: Figure[], title: string) => string> = {
 
 /** The chart of a subject as SVG; undefined where it has none. */
 export function chartOf(subject: string, figures: Figure[], title: string): string | undefined {
-  return figures.length > 0 ? CHARTS[subject]?.(figures, title) : undefined;
+  if (figures.length === 0) return undefined;
+  return CHARTS[subject]?.(figures, title.replace(/ \(quick: [^)]*\)/, ""));
 }
 
 function curves(

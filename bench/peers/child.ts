@@ -2,8 +2,8 @@
  * One contestant in one workload, in a process of its own: makes its state, then
  * takes turns as it is told on its standard input, one line of JSON each.
  */
-import { WORKLOADS } from "./workloads.ts";
-import type { Peer } from "./contract.ts";
+import { type Running, WORKLOADS } from "./workloads.ts";
+import { type Peer, Refusal } from "./contract.ts";
 
 /** What the parent says: the cell, and for how long at least. */
 export interface Order {
@@ -11,11 +11,12 @@ export interface Order {
   milliseconds: number;
 }
 
-/** What the child says: that it is ready, how a turn went, or that it can't. */
+/** What the child says: that it is ready, how a turn went, that it won't, that it can't. */
 export type Answer =
   | { units: number; milliseconds: number }
   | { ready: true }
   | { checked: true }
+  | { refused: string }
   | { failed: string };
 
 function answer(value: Answer): void {
@@ -27,14 +28,22 @@ async function serve(module: string, workload: string, directory: string, size: 
   const running = await WORKLOADS[workload].prepare(peer, directory, size);
   answer({ ready: true });
   for await (const line of lines(Deno.stdin.readable)) {
-    const { cell, milliseconds }: Order = JSON.parse(line);
-    const start = performance.now();
-    let units = 0;
-    do units += await running.step(cell); while (performance.now() - start < milliseconds);
-    answer({ units, milliseconds: performance.now() - start });
+    try {
+      answer(await turn(running, JSON.parse(line)));
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      answer({ refused: error.message });
+    }
   }
   await running.check();
   answer({ checked: true });
+}
+
+async function turn(running: Running, { cell, milliseconds }: Order): Promise<Answer> {
+  const start = performance.now();
+  let units = 0;
+  do units += await running.step(cell); while (performance.now() - start < milliseconds);
+  return { units, milliseconds: performance.now() - start };
 }
 
 async function* lines(

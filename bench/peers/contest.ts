@@ -36,32 +36,21 @@ export async function contest(
     }
     const figures: Figure[] = [];
     for (const { cell, name, unit, target } of cells) {
-      const times = contestants.map((): number[] => []);
+      const turns = contestants.map((): (number | string)[] => []);
       const start = performance.now();
       // A first round doesn't count. Where the disk is slow there are fewer.
       for (let round = 0; round <= rounds; round++) {
         if (round > 1 && performance.now() - start > CELL_MILLISECONDS) break;
         for (const [index, contestant] of contestants.entries()) {
           const taken = await contestant.turn({ cell, milliseconds });
-          if (taken !== undefined && round > 0) times[index].push(taken);
+          if (round > 0) turns[index].push(taken);
         }
       }
-      const values = times.map((taken) => taken.length > 0 ? median(taken) : undefined);
       const scale = unit === "µs" ? 1000 : 1;
-      figures.push(
-        against(
-          name,
-          unit,
-          target,
-          contestants.map(({ name, why }, index) => {
-            const value = why === undefined ? values[index] : undefined;
-            return {
-              peer: name,
-              ...value === undefined ? { why: why! } : { value: value * scale },
-            };
-          }),
-        ),
+      const standings = contestants.map(({ name }, index) =>
+        standing(name, turns[index], scale)
       );
+      figures.push(against(name, unit, target, standings));
     }
     return figures;
   } finally {
@@ -70,6 +59,13 @@ export async function contest(
       if (why !== undefined) console.error(`${workload}: ${name}: ${why}`);
     }
   }
+}
+
+/** The median of one contestant's turns, or why there is none. */
+function standing(peer: string, turns: (number | string)[], scale: number): Standing {
+  const why = turns.find((turn) => typeof turn === "string");
+  if (why !== undefined) return { peer, why };
+  return { peer, value: median(turns as number[]) * scale };
 }
 
 /** Loom's figure, held against the best of those that aren't Loom. */

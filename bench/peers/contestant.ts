@@ -70,12 +70,13 @@ export class Contestant {
     return contestant;
   }
 
-  /** Milliseconds per unit in one turn; undefined where it plays no more. */
-  async turn(order: Order): Promise<number | undefined> {
-    if (this.why !== undefined) return undefined;
+  /** Milliseconds per unit in one turn, or why there was none. */
+  async turn(order: Order): Promise<number | string> {
+    if (this.why !== undefined) return this.why;
     await this.#orders.write(new TextEncoder().encode(JSON.stringify(order) + "\n"));
     const answer = await this.#answer();
-    return answer && "units" in answer ? answer.milliseconds / answer.units : undefined;
+    if (answer && "units" in answer) return answer.milliseconds / answer.units;
+    return answer && "refused" in answer ? answer.refused : this.why ?? "no answer";
   }
 
   /** Ends it, having let it check what it did. */

@@ -12,6 +12,9 @@ export interface Peer {
   readNumber(directory: string, index: number): Promise<number>;
 }
 
+/** Why a contestant doesn't do what it is asked, though it goes on otherwise. */
+export class Refusal extends Error {}
+
 /** Whatever returns nothing in particular, at once or later. */
 export type Done = void | Promise<void>;
 

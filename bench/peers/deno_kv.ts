@@ -1,8 +1,8 @@
 /**
- * Deno KV in a local file. One atomic operation takes 1000 mutations and 800 KiB at
- * most, so larger commits are several, sent together: each is atomic, all are not.
+ * Deno KV in a local file. One atomic operation is one commit, and takes 1000
+ * mutations and 800 KiB at most: larger commits are refused.
  */
-import { bytesOf, changedChunks, fillWithIndices, RECORD_BYTES } from "./contract.ts";
+import { bytesOf, changedChunks, fillWithIndices, RECORD_BYTES, Refusal } from "./contract.ts";
 import type { Counters, Log, Numbers } from "./contract.ts";
 
 /** As much of its types, which are unstable, as is used here. */
@@ -24,28 +24,19 @@ function open(directory: string): Promise<Kv> {
   return openKv(`${directory}/deno_kv`);
 }
 
-/** So many operations at a time wait for the thread that writes. */
-const IN_FLIGHT = 16;
+const MUTATIONS = 1000;
 
-/** Commits items, `most` in one atomic operation. */
+/** Commits items in one atomic operation, which takes `most` of them. */
 async function commit<Item>(
   kv: Kv,
-  items: ArrayLike<Item> & { length: number },
+  items: Iterable<Item> & { length: number },
   most: number,
-  add: (atomic: Atomic, item: Item, index: number) => void,
+  add: (atomic: Atomic, item: Item) => void,
 ): Promise<void> {
-  let waiting: Promise<{ ok: boolean }>[] = [];
-  for (let start = 0; start < items.length; start += most) {
-    const atomic = kv.atomic();
-    const end = Math.min(start + most, items.length);
-    for (let index = start; index < end; index++) add(atomic, items[index], index);
-    waiting.push(atomic.commit());
-    if (waiting.length === IN_FLIGHT) {
-      await Promise.all(waiting);
-      waiting = [];
-    }
-  }
-  await Promise.all(waiting);
+  if (items.length > most) throw new Refusal(`one commit takes ${most} at most`);
+  const atomic = kv.atomic();
+  for (const item of items) add(atomic, item);
+  await atomic.commit();
 }
 
 /** Counters are there from their first increment on. */
@@ -53,7 +44,7 @@ export async function counters(directory: string, _count: number): Promise<Count
   const kv = await open(directory);
   return {
     increment: (keys) =>
-      commit(kv, keys, 1000, (atomic, key) => atomic.sum(["counters", key], 1n)),
+      commit(kv, keys, MUTATIONS, (atomic, key) => atomic.sum(["counters", key], 1n)),
     read: async (key) =>
       Number((await kv.get<{ value: bigint } | null>(["counters", key])).value?.value ?? 0n),
     close: () => kv.close(),
@@ -64,12 +55,13 @@ export async function log(directory: string): Promise<Log> {
   const kv = await open(directory);
   let number = 0;
   return {
-    append: (keys, records) =>
-      commit(kv, keys, 500, (atomic, key, index) => {
-        const start = index * RECORD_BYTES;
-        atomic.set(["log", number], records.slice(start, start + RECORD_BYTES));
-        atomic.set(["by key", key], number++);
-      }),
+    append(keys, records) {
+      let start = 0;
+      return commit(kv, keys, MUTATIONS / 2, (atomic, key) => {
+        const record = records.slice(start, start += RECORD_BYTES);
+        atomic.set(["log", number], record).set(["by key", key], number++);
+      });
+    },
     async find(key) {
       const { value } = await kv.get<number | null>(["by key", key]);
       if (value === null) return undefined;
@@ -91,7 +83,8 @@ export async function numbers(directory: string, count: number): Promise<Numbers
       const bytes = bytesOf(numbers, chunk * CHUNK_NUMBERS, CHUNK_NUMBERS);
       atomic.set(["chunks", chunk], bytes.slice());
     });
-  await write(Array.from({ length: Math.ceil(count / CHUNK_NUMBERS) }, (_, chunk) => chunk));
+  const chunks = Array.from({ length: Math.ceil(count / CHUNK_NUMBERS) }, (_, chunk) => chunk);
+  while (chunks.length > 0) await write(chunks.splice(-CHUNKS_PER_COMMIT));
   return {
     numbers,
     commit: (starts, length) => write(changedChunks(starts, length, CHUNK_NUMBERS)),

@@ -13,7 +13,7 @@ export function room(): number {
 export function measure(setting: Setting): Promise<Figure[]> {
   return contest(setting, {
     workload: "log",
-    size: setting.quick ? 10_000 : 100_000,
+    size: setting.quick ? 5_000 : 20_000,
     cells: [
       { cell: "1", name: "a commit after every 1", unit: "µs" },
       { cell: "100", name: "every 100", unit: "µs" },

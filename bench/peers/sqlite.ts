@@ -84,7 +84,8 @@ export function log(directory: string): Promise<Log> {
 }
 
 const PAGE_BYTES = 8192;
-const CHUNK_NUMBERS = 512;
+/** Two such chunks fill one page. */
+const CHUNK_NUMBERS = 510;
 
 export function numbers(directory: string, count: number): Promise<Numbers> {
   const numbers = new Float64Array(count);
