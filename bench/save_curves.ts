@@ -50,10 +50,10 @@ export const byDirtyPages: Subject = {
       });
       const name = `${count} ${count === 1 ? "page" : "pages"}`;
       figures.push(
-        { ...line(`${name}: save`, count, WHOLE, whole), detail: phases.text() },
-        line(`${name}: commit`, count, COMMIT, phases.untilCommit()),
-        line(`${name}: ${FLOOR}`, count, FLOOR, sequential),
-        line(`${name}: ${FLOORS}`, count, FLOORS, sequential + scattered),
+        { ...line(name, count, WHOLE, whole), detail: phases.text() },
+        line(name, count, COMMIT, phases.untilCommit()),
+        line(name, count, FLOOR, sequential),
+        line(name, count, FLOORS, sequential + scattered),
       );
     }
     return figures;
@@ -114,8 +114,8 @@ async function saveOfOnePage(
   });
   const name = `${x} MB`;
   return [
-    { ...line(`${name}: save`, x, WHOLE, ours), detail: phases.text() },
-    line(`${name}: commit`, x, COMMIT, phases.untilCommit()),
-    line(`${name}: ${IN_PLACE}`, x, IN_PLACE, floor),
+    { ...line(name, x, WHOLE, ours), detail: phases.text() },
+    line(name, x, COMMIT, phases.untilCommit()),
+    line(name, x, IN_PLACE, floor),
   ];
 }

@@ -25,10 +25,23 @@ export function rate(microseconds: number): string {
   return perSecond < 1e6 ? `${number(perSecond / 1e3)} k/s` : `${number(perSecond / 1e6)} M/s`;
 }
 
-/** The cells of a table, its head first. */
-export function rowsOf(figures: Figure[]): string[][] {
+/** A line of a table, and what is said under it where there is room. */
+interface Row {
+  cells: string[];
+  detail?: string;
+}
+
+/** The head of a table, and what is under it. */
+function rowsOf(figures: Figure[]): Row[] {
   if (figures.some(({ standings }) => standings)) return contestRows(figures);
-  return [["", "ours", "floor", "ratio", "target", ""], ...figures.map(cells)];
+  if (figures.some(({ point }) => point)) return pointRows(figures);
+  const head = ["", "ours", "floor", "ratio", "target", "met"];
+  const rows = [
+    { cells: head },
+    ...figures.map((figure) => ({ cells: cells(figure), detail: figure.detail })),
+  ];
+  const used = head.map((_, at) => rows.some(({ cells }, row) => row > 0 && cells[at] !== ""));
+  return rows.map((row) => ({ ...row, cells: row.cells.filter((_, at) => used[at]) }));
 }
 
 function cells(figure: Figure): string[] {
@@ -45,8 +58,25 @@ function cells(figure: Figure): string[] {
   ];
 }
 
+/** One row for each place in the chart, and one column for each of its lines. */
+function pointRows(figures: Figure[]): Row[] {
+  const lines = [...new Set(figures.map(({ point }) => point!.line))];
+  const names = [...new Set(figures.map(({ name }) => name))];
+  return [
+    { cells: ["", ...lines] },
+    ...names.map((name) => {
+      const here = figures.filter((figure) => figure.name === name);
+      const values = lines.map((line) => {
+        const figure = here.find(({ point }) => point!.line === line)!;
+        return `${number(figure.ours)} ${figure.unit}`;
+      });
+      return { cells: [name, ...values], detail: here.find(({ detail }) => detail)?.detail };
+    }),
+  ];
+}
+
 /** One row for each contestant, and how Loom did against the best of the others. */
-function contestRows(figures: Figure[]): string[][] {
+function contestRows(figures: Figure[]): Row[] {
   const peers = new Set(figures.flatMap(({ standings }) => standings!.map(({ peer }) => peer)));
   const cell = ({ unit, standings }: Figure, name: string) => {
     const standing = standings!.find(({ peer }) => peer === name);
@@ -67,24 +97,23 @@ function contestRows(figures: Figure[]): string[][] {
     if (!figure.target || "value" in figure.target) return "";
     return `Loom, ${number(1 / figure.target.ratio)}x: ${isMet(figure) ? "ok" : "missed"}`;
   };
-  return [
+  const rows = [
     ["", ...figures.map(({ name }) => name)],
     ...[...peers].map((peer) => [peer, ...figures.map((figure) => cell(figure, peer))]),
     ["who wins, by how much", ...figures.map(verdict)],
-    ["target", ...figures.map(target)],
   ];
+  if (figures.some(({ target }) => target)) rows.push(["target", ...figures.map(target)]);
+  return rows.map((cells) => ({ cells }));
 }
 
 /** For a terminal: the details of a figure under its row. */
 export function text(figures: Figure[]): string {
   const rows = rowsOf(figures);
   const widths = widthsOf(rows);
-  const contest = figures.some(({ standings }) => standings);
-  const lines = rows.flatMap((row, index) => {
-    const line = row.map((cell, at) =>
+  const lines = rows.flatMap(({ cells, detail }) => {
+    const line = cells.map((cell, at) =>
       at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at])
     );
-    const detail = !contest && index > 0 && figures[index - 1].detail;
     return [line.join("  ").trimEnd(), ...(detail ? [`    ${detail}`] : [])];
   });
   return lines.join("\n");
@@ -94,13 +123,13 @@ export function text(figures: Figure[]): string {
 export function markdown(figures: Figure[]): string {
   const rows = rowsOf(figures);
   const widths = widthsOf(rows).map((width) => Math.max(width, 3));
-  const line = (row: string[]) =>
-    `| ${row.map((cell, at) => cell.padEnd(widths[at])).join(" | ")} |`;
+  const line = ({ cells }: Row) =>
+    `| ${cells.map((cell, at) => cell.padEnd(widths[at])).join(" | ")} |`;
   const [head, ...body] = rows.map(line);
   const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`;
   return [head, rule, ...body].join("\n");
 }
 
-function widthsOf(rows: string[][]): number[] {
-  return rows[0].map((_, at) => Math.max(...rows.map((row) => row[at].length)));
+function widthsOf(rows: Row[]): number[] {
+  return rows[0].cells.map((_, at) => Math.max(...rows.map(({ cells }) => cells[at].length)));
 }
