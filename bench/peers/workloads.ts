@@ -78,9 +78,10 @@ const log: Workload = {
       const keys = new Uint32Array(added);
       const records = new Uint8Array(added * RECORD_BYTES);
       for (let index = 0; index < added; index++) {
-        keys[index] = fillRecord(records.subarray(index * RECORD_BYTES), count++);
+        keys[index] = fillRecord(records.subarray(index * RECORD_BYTES), count + index);
       }
       await store.append(keys, records);
+      count += added;
     };
     // In commits that everybody takes.
     while (count < size) await append(Math.min(500, size - count));
