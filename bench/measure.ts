@@ -9,7 +9,7 @@ export type Turn = () => number | Promise<number>;
 /** One line of the table. */
 export interface Figure {
   name: string;
-  unit: "ns" | "µs" | "ms" | "MB";
+  unit: "ns" | "µs" | "ms" | "MB" | "calls";
   ours: number;
   /** What the same costs without Loom, in the same run. */
   floor?: number;
@@ -17,12 +17,21 @@ export interface Figure {
   target?: { ratio: number } | { value: number };
   /** More to say, on a line of its own. */
   detail?: string;
+  /** Where in a chart it lies, from left to right, and to which line it belongs. */
+  point?: { x: number; line: string };
+  /** How everybody did, where Loom is held against others: `floor` is the best of them. */
+  standings?: Standing[];
 }
+
+/** What one contestant took, or why it took no part. */
+export type Standing = { peer: string } & ({ value: number } | { why: string });
 
 /** What is measured together, in a directory of its own. */
 export interface Subject {
   title: string;
   measure(setting: Setting): Promise<Figure[]>;
+  /** Room that it takes in its directory, in bytes; by default little. */
+  room?(quick: boolean): number;
 }
 
 export interface Setting {

@@ -1,0 +1,69 @@
+/** Loom: the state is memory, and a commit is a save. */
+import { Loom } from "../../mod.ts";
+import { fillWithIndices, type Peer, RECORD_BYTES } from "./contract.ts";
+import { HashIndex } from "./hash_index.ts";
+
+const LOG_BYTES = 2 ** 30;
+const HEADER_BYTES = 65536;
+const TABLE_BYTES = 64 << 20;
+
+/** Makes a contestant of a page size. */
+export function looms(pageSize: number): Peer {
+  /** Rounded up to the whole pages that a WebAssembly memory has. */
+  function open(directory: string, bytes: number): Loom {
+    const size = Math.ceil(bytes / 65536) * 65536;
+    return Loom.openSync(`${directory}/loom`, { size, pageSize });
+  }
+  return {
+    async counters(directory, count) {
+      const loom = open(directory, count * 8);
+      const numbers = new Float64Array(loom.buffer, 0, count);
+      // Zeros would be holes of the image, which get their space when they are written.
+      for (const value of [1, 0]) {
+        numbers.fill(value);
+        await loom.save();
+      }
+      return {
+        increment(keys) {
+          for (let index = 0; index < keys.length; index++) numbers[keys[index]]++;
+          loom.saveSync();
+        },
+        read: (key) => numbers[key],
+        close: () => loom.closeSync(),
+      };
+    },
+    log(directory) {
+      const loom = open(directory, LOG_BYTES);
+      const header = new Uint32Array(loom.buffer, 0, 2);
+      const table = new Uint32Array(loom.buffer, HEADER_BYTES, TABLE_BYTES / 4);
+      const records = new Uint8Array(loom.buffer, HEADER_BYTES + TABLE_BYTES);
+      const index = new HashIndex(table, records, header);
+      return Promise.resolve({
+        append(keys, added) {
+          records.set(added, header[0] * RECORD_BYTES);
+          index.add(keys);
+          loom.saveSync();
+        },
+        find: (key) => index.find(key),
+        close: () => loom.closeSync(),
+      });
+    },
+    async numbers(directory, count) {
+      const loom = open(directory, count * 8);
+      const numbers = new Float64Array(loom.buffer, 0, count);
+      fillWithIndices(numbers);
+      await loom.save();
+      return {
+        numbers,
+        commit: () => void loom.saveSync(),
+        close: () => loom.closeSync(),
+      };
+    },
+    readNumber(directory, index) {
+      using loom = open(directory, Deno.statSync(`${directory}/loom/image.bin`).size);
+      return Promise.resolve(new Float64Array(loom.buffer)[index]);
+    },
+  };
+}
+
+export const { counters, log, numbers, readNumber } = looms(16 << 10);

@@ -1,0 +1,4 @@
+/** Loom with the smallest pages that it has. */
+import { looms } from "./loom.ts";
+
+export const { counters, log, numbers, readNumber } = looms(4 << 10);
