@@ -32,7 +32,7 @@ const LIMIT_BYTES = 1 << 24;
 
 /**
  * What makes an attachment valid: that a patch with this checksum is applied, or that
- * the image is the file with this inode.
+ * the image is a certain one.
  */
 export interface Condition {
   kind: "patch" | "image";
@@ -169,7 +169,13 @@ export class Attachment {
   *settle(met: Condition[]): Protocol<void> {
     const slot = this.#slots[this.#waiting];
     const files = slot ? [] : this.#files.filter((file) => file !== undefined);
-    if (slot && isAmong(slot.awaits, met)) files.push(...yield* this.promote());
+    if (slot && isAmong(slot.awaits, met)) {
+      // An image that was just renamed may lose its name again.
+      if (slot.awaits?.kind === "image") {
+        yield* perform(this.storage.syncDirectory(this.directory));
+      }
+      files.push(...yield* this.promote());
+    }
     for (const file of files) yield* perform(file.sync());
   }
 

@@ -15,7 +15,7 @@ import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
 import { applyPatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { conditions, decide, examine, recover } from "./recovery.ts";
+import { conditionOf, conditions, decide, examine, recover } from "./recovery.ts";
 import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */
@@ -91,8 +91,7 @@ export function* backup(
     attachment = yield* Attachment.open(storage, destination, "update");
     const prepared: StorageFile[] = [];
     if (attachment.differs(carried)) {
-      const key = (yield* perform(copy.file.state())).inode;
-      prepared.push(yield* attachment.prepare(carried, { kind: "image", key }));
+      prepared.push(yield* attachment.prepare(carried, yield* conditionOf(copy)));
     }
     yield* copy.sync(prepared);
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });

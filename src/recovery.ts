@@ -260,8 +260,17 @@ export function* conditions(
   if (control && (verdict.action === "apply" || complete)) {
     met.push({ kind: "patch", key: BigInt(control.checksum) });
   }
-  if (image) met.push({ kind: "image", key: (yield* perform(image.file.state())).inode });
+  if (image) met.push(yield* conditionOf(image));
   return met;
+}
+
+/**
+ * That an image is this one: the file, and its length, for another file may come to
+ * have its inode once it is gone; but that one is empty when an attachment is settled.
+ */
+export function* conditionOf(image: Image): Protocol<Condition> {
+  const { inode } = yield* perform(image.file.state());
+  return { kind: "image", key: BigInt.asUintN(64, inode << 23n ^ BigInt(image.pages)) };
 }
 
 /**
