@@ -179,12 +179,13 @@ function* copied(
   yield* filesOf(storage, directory);
   const pageSize = yield* pageSizeOf(storage, directory);
   const settings = looking(directory, pageSize);
-  const { image, pending, lock } = yield* openDirectory(storage, settings);
+  const { image, pending, attachment, lock } = yield* openDirectory(storage, settings);
   try {
     if (pending) yield* perform(pending.memory.close());
-    const source = { directory, pageSize, loomPages: MAXIMUM_PAGES, image };
+    const source = { directory, pageSize, loomPages: MAXIMUM_PAGES, image, attachment };
     return yield* backup(storage, source, to, { overwrite });
   } finally {
+    yield* attachment.close();
     if (image) yield* image.close();
     lock?.release();
   }

@@ -66,10 +66,11 @@ function imageLines(image: ImageFacts, pageSize: number): string[] {
 function patchLine({ version, total, pages, torn, origin, carried }: PatchFacts): string {
   if (torn) return `not whole: ${torn}; the image carries ${carried} pages of it`;
   const origins = {
-    announced: "this image's next save",
-    applied: "this image's last save",
-    foreign: "not of this image",
-    unknown: "of an image that says nothing of it",
+    "announced": "this image's next save",
+    "applied": "this image's last save",
+    "in flight": "a save that was never committed",
+    "foreign": "not of this image",
+    "unknown": "of an image that says nothing of it",
   };
   return `${pages} pages, for an image of ${total}; version ${version}, ${origins[origin]}`;
 }

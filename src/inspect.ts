@@ -202,7 +202,11 @@ export function* prospect(
 function* dryRun(storage: Storage, directory: string, care?: Care): Protocol<Recovery> {
   const pageSize = yield* pageSizeOf(storage, directory);
   const settings = { ...looking(directory, pageSize), ...care };
-  const { image, pending, recovery, lock } = yield* openDirectory(storage, settings);
+  const { image, pending, recovery, attachment, lock } = yield* openDirectory(
+    storage,
+    settings,
+  );
+  yield* attachment.close();
   if (pending) yield* perform(pending.memory.close());
   if (image) yield* image.close();
   lock?.release();

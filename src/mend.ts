@@ -98,8 +98,9 @@ export function* mend(
 function* reopen(storage: Storage, directory: string, care: Care): Protocol<Recovery> {
   const pageSize = yield* pageSizeOf(storage, directory);
   const settings = { ...looking(directory, pageSize), ...care, dryRun: false };
-  const { image, recovery, lock } = yield* openDirectory(storage, settings);
+  const { image, recovery, attachment, lock } = yield* openDirectory(storage, settings);
   try {
+    yield* attachment.close();
     if (image) yield* image.close();
   } finally {
     lock?.release();

@@ -63,7 +63,7 @@ function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
       verify: way === "verify",
       adopt: way === "adopt",
     });
-    const { image, pending, recovery, files, lock } = runSync(opening);
+    const { image, pending, recovery, files, attachment, lock } = runSync(opening);
     const result = { patch: recovery.patch, message: recovery.reason ?? "", ...cost() };
     const pages = pending?.control.total ?? image?.pages ?? 0;
     const bytes = new Uint8Array(pages * pageSize);
@@ -73,6 +73,7 @@ function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
       runSync(perform(pending.memory.read(into, index * pageSize)));
     });
     if (pending) runSync(perform(pending.memory.close()));
+    runSync(attachment.close());
     if (image) runSync(image.close());
     if (way !== "dry run") runSync(files.remove() as Protocol<void>);
     lock?.release();
