@@ -13,9 +13,16 @@ import { LoomError } from "./errors.ts";
 import { savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
-import { applyPatch } from "./patch.ts";
+import { applyPatch, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { conditionOf, conditions, decide, examine, recover } from "./recovery.ts";
+import {
+  conditionOf,
+  conditions,
+  decide,
+  type Evidence,
+  examine,
+  recover,
+} from "./recovery.ts";
 import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */
@@ -79,6 +86,7 @@ export function* backup(
   let lock: Lock | undefined;
   let copy: Image | undefined;
   let attachment: Attachment | undefined;
+  let evidence: Evidence | undefined;
   try {
     lock = yield* lockDirectory(storage, destination, true);
     if (!created) yield* settleOld(storage, destination, source.pageSize);
@@ -86,8 +94,15 @@ export function* backup(
     yield* ifPresent(storage.remove(newChecksums));
     copy = yield* Image.create(storage, temporary, source.pageSize);
     copy.checksums = yield* ChecksumFile.create(storage, newChecksums, source.pageSize);
-    const bytes = source.image ? yield* copyPages(source.image, copy, options) : 0;
-    const { patch, carried } = yield* copyPatch(storage, source, copy);
+    evidence = yield* examine(storage, source.directory, source.pageSize, source.image);
+    const verdict = decide(evidence, source.loomPages, source.directory);
+    const pending = verdict.action === "apply" ? evidence.control : undefined;
+    const bytes = source.image ? yield* copyPages(source.image, copy, pending, options) : 0;
+    // A patch that is committed and not applied yet is part of what was saved.
+    if (pending) yield* applyPatch(evidence.memory, pending, copy);
+    const patch = pending !== undefined;
+    const met = yield* conditions(evidence, verdict, source.image);
+    const carried = source.attachment.bytesWith(met) ?? new Uint8Array(0);
     attachment = yield* Attachment.open(storage, destination, "update");
     const prepared: StorageFile[] = [];
     if (attachment.differs(carried)) {
@@ -117,6 +132,7 @@ export function* backup(
     if (created) yield* removeCreated(storage, destination);
     throw error;
   } finally {
+    if (evidence?.memory) yield* quietly(perform(evidence.memory.close()));
     lock?.release();
   }
 }
@@ -193,7 +209,12 @@ function* prepare(storage: Storage, path: string, overwrite: boolean): Protocol<
   return false;
 }
 
-function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<number> {
+function* copyPages(
+  from: Image,
+  to: Image,
+  pending: PatchContent | undefined,
+  options: BackupOptions,
+): Protocol<number> {
   const { pageSize } = from;
   const step = COPY_BYTES / pageSize;
   const buffer = new Uint8Array(COPY_BYTES);
@@ -201,6 +222,9 @@ function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<nu
   const total = from.pages * pageSize;
   let written = 0;
   if (from.checksums) yield* from.checksums.load();
+  // Pages that the patch brings, or adds, may have begun to change.
+  const changing = new Set(pending?.pages);
+  const left = pending ? from.checksums?.identity?.pages ?? from.pages : from.pages;
   for (let page = 0; page < from.pages; page += step) {
     const bytes = buffer.subarray(0, Math.min(step, from.pages - page) * pageSize);
     const length = yield* from.read(page, bytes);
@@ -217,7 +241,8 @@ function* copyPages(from: Image, to: Image, options: BackupOptions): Protocol<nu
     const count = bytes.length / pageSize;
     checksumPages(wordsOf(bytes), pageSize / 4, sums.subarray(0, count));
     for (let index = 0; index < count; index++) {
-      expectSum(from, page + index, sums[index]);
+      const settled = page + index < left && !changing.has(page + index);
+      if (settled) expectSum(from, page + index, sums[index]);
       to.checksums!.set(page + index, sums[index]);
     }
     if (!isZero(bytes)) {
@@ -247,24 +272,4 @@ function* generationOf({ image }: BackupSource, patch: boolean): Protocol<number
   if (!image) return 0;
   if (patch) return (image.checksums?.identity?.generation ?? 0) + 1;
   return (yield* savesOf(image, image.checksums?.identity)).generation;
-}
-
-/** A patch that is committed and not applied yet is part of what was saved. */
-function* copyPatch(
-  storage: Storage,
-  source: BackupSource,
-  copy: Image,
-): Protocol<{ patch: boolean; carried: Uint8Array<ArrayBuffer> }> {
-  const { directory, pageSize, loomPages, image, attachment } = source;
-  const evidence = yield* examine(storage, directory, pageSize, image);
-  try {
-    const verdict = decide(evidence, loomPages, directory);
-    const met = yield* conditions(evidence, verdict, image);
-    const carried = attachment.bytesWith(met) ?? new Uint8Array(0);
-    if (verdict.action !== "apply") return { patch: false, carried };
-    yield* applyPatch(evidence.memory, evidence.control!, copy);
-    return { patch: true, carried };
-  } finally {
-    if (evidence.memory) yield* perform(evidence.memory.close());
-  }
 }

@@ -8,7 +8,7 @@
  */
 import { murmurHash3 } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
-import { FILES, join, runsOf } from "./layout.ts";
+import { FILES, join, MAXIMUM_PAGES, runsOf } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, readFully, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
@@ -54,6 +54,8 @@ export interface ImageIdentity {
 export class ChecksumFile {
   /** Undefined where the first sector is damaged, or was never written. */
   identity?: ImageIdentity;
+  /** Whether the first sector holds something, and that is not an identity. */
+  headDamaged = false;
   /** Sectors of checksums, by number, that are damaged: what they said is not known. */
   readonly damaged: number[] = [];
   #words?: Uint32Array<ArrayBuffer>;
@@ -81,6 +83,7 @@ export class ChecksumFile {
       const sector = new Uint32Array(SECTOR_WORDS);
       const length = yield* readFully(file, new Uint8Array(sector.buffer), 0);
       if (length === SECTOR_BYTES) checksums.identity = decodeIdentity(sector, pageSize, path);
+      checksums.headDamaged = !checksums.identity && sector.some((word) => word !== 0);
       return checksums;
     } catch (error) {
       yield* perform(file.close());
@@ -100,7 +103,8 @@ export class ChecksumFile {
   *load(): Protocol<void> {
     if (this.#words) return;
     const size = yield* perform(this.file.size());
-    const sectors = Math.max(0, Math.ceil(size / SECTOR_BYTES) - 1);
+    const most = Math.ceil(MAXIMUM_PAGES / PAGES_PER_SECTOR);
+    const sectors = Math.min(most, Math.max(0, Math.ceil(size / SECTOR_BYTES) - 1));
     const words = new Uint32Array(sectors * SECTOR_WORDS);
     yield* readFully(this.file, new Uint8Array(words.buffer), SECTOR_BYTES);
     for (let sector = 0; sector < sectors; sector++) {

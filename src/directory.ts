@@ -8,9 +8,9 @@
 import { Attachment } from "./attachment.ts";
 import { ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
-import { adoptPages, expectPages, recognise, savesOf } from "./identity.ts";
+import { adoptPages, expectAllPages, recognise, savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
-import { DEFAULT_PAGE_SIZE, FILES, join, pagesFor } from "./layout.ts";
+import { DEFAULT_PAGE_SIZE, FILES, join, PAGE_SIZES, pagesFor } from "./layout.ts";
 import type { Control } from "./patch.ts";
 import { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -95,19 +95,17 @@ export function* openDirectory(
       mode,
     );
     yield* checkPageSize(storage, settings, image);
-    if (settings.adopt && image) yield* forget(storage, directory, image, dryRun);
+    if (settings.adopt && image) yield* forget(image);
     evidence = yield* examine(storage, directory, settings.pageSize, image);
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
     const pending = verdict.action === "apply" ? evidence.control : undefined;
     let readAll = false;
     if (image) readAll = yield* recognise(image, pending);
-    else if (!settings.adopt) yield* expectNoImage(storage, settings);
+    else if (!settings.adopt) yield* expectNoImage(storage, settings, pending);
+    if (settings.verify && image?.checksums) yield* expectAllPages(image, pending);
     attachment = yield* Attachment.open(storage, directory, mode);
     if (dryRun) {
-      if (settings.verify && image?.checksums) {
-        yield* expectPages(image, image.pages, pending);
-      }
       return { ...yield* look(lock, files, image, attachment, evidence, verdict), readAll };
     }
     if (!image) {
@@ -121,7 +119,6 @@ export function* openDirectory(
     if (memory) yield* perform(memory.close());
     yield* checkImage(image, settings.loomPages);
     if (settings.adopt) yield* adoptPages(image);
-    if (settings.verify) yield* expectPages(image, image.pages);
     yield* files.remove();
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
     yield* ifPresent(storage.remove(join(directory, FILES.newChecksums)));
@@ -146,32 +143,27 @@ export function* openDirectory(
 function* expectNoImage(
   storage: Storage,
   { directory, pageSize }: DirectorySettings,
+  pending: Control | undefined,
 ): Protocol<void> {
   const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "read");
   if (!checksums) return;
   yield* checksums.close();
-  const { pages, saving } = checksums.identity ?? { pages: 0 };
-  if (pages === 0 && !saving) return;
+  const { identity } = checksums;
+  if (!identity || identity.pages === 0 && !identity.saving && !pending) return;
   const path = join(directory, FILES.image);
   throw new LoomError(
     "CORRUPT_IMAGE",
-    `The image "${path}" is gone: it had ${pages} pages. Nothing was changed. ` +
+    `The image "${path}" is gone: it had ${identity.pages} pages. Nothing was changed. ` +
       `Put it back, or restore it from a backup.`,
     { path },
   );
 }
 
 /** Makes nothing of what the checksums say of the image. */
-function* forget(
-  storage: Storage,
-  directory: string,
-  image: Image,
-  dryRun: boolean,
-): Protocol<void> {
+function* forget(image: Image): Protocol<void> {
   if (!image.checksums) return;
   yield* image.checksums.close();
   image.checksums = undefined;
-  if (!dryRun) yield* perform(storage.remove(join(directory, FILES.checksums)));
 }
 
 /** Gives the image a file for its checksums, where it has none that can be used. */
@@ -271,8 +263,8 @@ export function* recordedPageSize(
   try {
     const bytes = new Uint8Array(Math.min(4096, yield* perform(file.size())));
     yield* readFully(file, bytes, 0);
-    const { pageSize } = JSON.parse(new TextDecoder().decode(bytes));
-    if (Number.isSafeInteger(pageSize) && pageSize > 0) return pageSize;
+    const pageSize = JSON.parse(new TextDecoder().decode(bytes))?.pageSize;
+    if (PAGE_SIZES.includes(pageSize)) return pageSize;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   } finally {
@@ -309,6 +301,15 @@ export function* recordPageSize(
 ): Protocol<void> {
   if (pageSize === DEFAULT_PAGE_SIZE) return;
   if ((yield* recordedPageSize(storage, directory)) === pageSize) return;
+  yield* replacePageSize(storage, directory, pageSize);
+}
+
+/** Records a page size in place of what is there, atomically. The caller syncs the directory. */
+export function* replacePageSize(
+  storage: Storage,
+  directory: string,
+  pageSize: number,
+): Protocol<void> {
   const temporary = join(directory, FILES.newSettings);
   yield* ifPresent(storage.remove(temporary));
   const file = yield* perform(storage.open(temporary, "create"));

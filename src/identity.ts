@@ -31,22 +31,31 @@ export interface PageCheck {
  */
 export function* recognise(image: Image, pending?: PatchContent): Protocol<boolean> {
   const { checksums } = image;
+  if (pending) yield* expectEnd(image, pending);
   if (!checksums) return false;
   const identity = checksums.identity;
-  if (!identity) {
-    return (yield* expectPages(image, image.pages, pending)) > 0;
-  }
+  if (!identity) return (yield* expectPages(image, pending)) > 0;
   const { pages, saving } = identity;
-  if (!pending && image.pages !== pages && image.pages !== saving?.total) {
-    throw changed(image, `has ${image.pages} pages and was left with ${pages}`);
-  }
-  const limit = pending ? Math.min(image.pages, pages, pending.total) : image.pages;
+  const fits = pending
+    ? image.pages >= Math.min(pages, pending.total)
+    : image.pages === pages || image.pages === saving?.total;
+  if (!fits) throw changed(image, `has ${image.pages} pages and was left with ${pages}`);
   const { inode, changed: last } = yield* perform(image.file.state());
   if (inode !== identity.inode || !saving && last > identity.changed) {
-    return (yield* expectPages(image, limit, pending)) > 0;
+    return (yield* expectAllPages(image, pending)) > 0;
   }
-  if (saving) yield* expectPages(image, limit, pending, Math.ceil(limit / SAMPLE_PAGES));
+  if (saving) yield* expectPages(image, pending, Math.ceil(image.pages / SAMPLE_PAGES));
   return false;
+}
+
+/** Of an image that ends within a page, the patch must bring that page. */
+function* expectEnd(image: Image, pending: PatchContent): Protocol<void> {
+  const size = yield* perform(image.file.size());
+  const page = Math.floor(size / image.pageSize);
+  const torn = size % image.pageSize !== 0 && page < pending.total;
+  if (torn && !pending.pages.includes(page)) {
+    throw changed(image, `ends within page ${page}, which its patch doesn't bring`, page);
+  }
 }
 
 /** Which save an image is at that has no patch pending, as far as it was ever known. */
@@ -96,25 +105,44 @@ export function* adoptPages(image: Image): Protocol<void> {
   yield* image.sync();
 }
 
+/**
+ * Every page that has a checksum must match it, and none may have lost its own;
+ * `pending` is as for {@linkcode recognise}. Says how many pages were read.
+ *
+ * @throws {LoomError} `CORRUPT_IMAGE`
+ */
+export function* expectAllPages(image: Image, pending?: PatchContent): Protocol<number> {
+  const count = yield* expectPages(image, pending);
+  const rewritten = new Set(pending?.pages);
+  for (const page of image.checksums!.damagedPages(endOf(image, pending))) {
+    if (rewritten.has(page)) continue;
+    throw changed(image, `can't be known again at page ${page}, whose checksum is lost`, page);
+  }
+  return count;
+}
+
 /** Every page, or one of so many, that has a checksum must match it. Says how many have. */
-export function* expectPages(
-  image: Image,
-  limit: number,
-  pending?: PatchContent,
-  oneOf = 1,
-): Protocol<number> {
+function* expectPages(image: Image, pending?: PatchContent, oneOf = 1): Protocol<number> {
   const checksums = image.checksums!;
   yield* checksums.load();
   const rewritten = new Set(pending?.pages);
+  // What a patch adds to the image and doesn't bring is a hole.
+  const left = pending && checksums.identity ? checksums.identity.pages : Infinity;
+  const expected = (page: number) => page < left ? checksums.at(page) : image.zeroChecksum;
   const wanted = (page: number) =>
-    page % oneOf === 0 && checksums.at(page) !== 0 && !rewritten.has(page);
+    page % oneOf === 0 && expected(page) !== 0 && !rewritten.has(page);
   let count = 0;
-  yield* hashPages(image, limit, wanted, (page, checksum) => {
+  yield* hashPages(image, endOf(image, pending), wanted, (page, checksum) => {
     count++;
-    if (checksum === checksums.at(page)) return;
+    if (checksum === expected(page)) return;
     throw changed(image, `doesn't match its checksum at page ${page}`, page);
   });
   return count;
+}
+
+/** The pages of the image that will still be its own when the patch is applied. */
+function endOf(image: Image, pending?: PatchContent): number {
+  return pending ? Math.min(image.pages, pending.total) : image.pages;
 }
 
 /** Reads and hashes pages, many at a time. */
@@ -124,7 +152,7 @@ function* hashPages(
   wanted: (page: number) => boolean,
   visit: (page: number, checksum: number) => void,
 ): Protocol<void> {
-  const buffer = new Uint8Array(READ_PAGES * image.pageSize);
+  const buffer = new Uint8Array(Math.min(READ_PAGES, limit) * image.pageSize);
   const sums = new Uint32Array(READ_PAGES);
   for (let page = 0; page < limit;) {
     const first = page;

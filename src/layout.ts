@@ -9,6 +9,8 @@
 export const DEFAULT_PAGE_SIZE = 16 << 10;
 /** The largest page size: that of WebAssembly. */
 export const MAXIMUM_PAGE_SIZE = 64 << 10;
+/** All that a directory can have been made with. */
+export const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536];
 /** WebAssembly.Memory is sized in these; so is a loom. */
 export const WASM_PAGE_SIZE = 64 << 10;
 /** 2 GiB. */
@@ -16,6 +18,8 @@ export const DEFAULT_SIZE = 2 * 2 ** 30;
 /** Above 4 GiB a memory needs 64-bit addresses; V8 stops at 16 GiB. */
 export const MAXIMUM_SIZE_32 = 4 * 2 ** 30;
 export const MAXIMUM_SIZE = 16 * 2 ** 30;
+/** No image has more: 16 GiB in the smallest pages, 64 GiB in those of the default size. */
+export const MAXIMUM_PAGES = 2 ** 22;
 
 /** Everything that Loom may keep in a directory. */
 export const FILES = {

@@ -141,7 +141,7 @@ export function* verifyMemory(
   if (size !== expected) {
     return `memory.bin is ${size} bytes where control.bin says ${expected}`;
   }
-  const buffer = new Uint8Array(READ_PAGES * pageSize);
+  const buffer = new Uint8Array(Math.min(READ_PAGES, content.pages.length) * pageSize);
   const sums = new Uint32Array(READ_PAGES);
   for (let index = 0; index < content.pages.length; index += READ_PAGES) {
     const count = Math.min(READ_PAGES, content.pages.length - index);
@@ -171,7 +171,7 @@ export function* applyPatch(
 ): Protocol<void> {
   yield* image.note(content.pages, content.checksums, content.total);
   const { pageSize } = image;
-  const buffer = new Uint8Array(READ_PAGES * pageSize);
+  const buffer = new Uint8Array(Math.min(READ_PAGES, content.pages.length) * pageSize);
   for (const run of runsOf(content.pages, READ_PAGES)) {
     const bytes = buffer.subarray(0, run.count * pageSize);
     yield* readFully(memory!, bytes, run.index * pageSize);

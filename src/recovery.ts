@@ -10,7 +10,7 @@ import type { Attachment, Condition } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
 import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
-import { FILES, join } from "./layout.ts";
+import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import {
   applyPatch,
   type Control,
@@ -88,11 +88,12 @@ export function decide(evidence: Evidence, loomPages: number, directory: string)
   if (!control.torn) {
     const fault = impossible(control);
     if (fault) throw corrupt(path, fault.reason, fault.page);
-    if (control.total > loomPages) {
+    const most = Math.min(loomPages, MAXIMUM_PAGES);
+    if (control.total > most) {
       throw new LoomError(
         "TOO_BIG",
         `"${path}" makes the image ${control.total} pages long, and the loom has ` +
-          `${loomPages}. Nothing was changed: open with a larger size.`,
+          `${most}. Nothing was changed: open with a larger size.`,
         { path },
       );
     }
@@ -191,8 +192,8 @@ function* originOf(
   return arrived ? "in flight" : "foreign";
 }
 
-/** The largest control.bin that a loom of 16 GiB and 4 KiB pages can make: 32 MiB. */
-const CONTROL_LIMIT = HEADER_BYTES + RECORD_BYTES * 2 ** 22;
+/** The largest control.bin: 32 MiB. */
+export const CONTROL_LIMIT = HEADER_BYTES + RECORD_BYTES * MAXIMUM_PAGES;
 
 function* readControl(file: StorageFile): Protocol<Control> {
   const size = yield* perform(file.size());
@@ -207,16 +208,20 @@ function* readControl(file: StorageFile): Protocol<Control> {
 /** Which pages of a torn patch does the image carry already? */
 function* compare(evidence: Evidence, control: Control, image: Image): Protocol<void> {
   const buffer = new Uint8Array(image.pageSize);
-  if (image.checksums) yield* image.checksums.load();
+  const { checksums } = image;
+  if (checksums) yield* checksums.load();
+  const left = checksums?.identity?.pages ?? Infinity;
+  const seen = new Set<number>();
   for (let index = 0; index < control.pages.length; index++) {
     const page = control.pages[index];
-    if (page >= image.pages) continue;
+    if (page >= image.pages || seen.has(page)) continue;
+    seen.add(page);
     const checksum = yield* image.checksumOf(page, buffer);
-    const before = image.checksums?.at(page) ?? 0;
+    const before = checksums?.at(page) ?? 0;
     if (checksum === control.checksums[index]) {
       evidence.carried++;
       evidence.firstCarried ??= page;
-    } else if (before !== 0 && checksum !== before) evidence.between ??= page;
+    } else if (page >= left || before !== 0 && checksum !== before) evidence.between ??= page;
   }
   const size = yield* perform(image.file.size());
   evidence.complete = !control.torn && evidence.carried === control.pages.length &&

@@ -2,30 +2,10 @@
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { contentsOf } from "./support/contents.ts";
 import { countingProgram, type Outcome, runProgram } from "./support/program.ts";
+import { serveRepository } from "./support/repository_server.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 
 const ROOT = new URL("../", import.meta.url);
-
-/** The repository's files, as a web server gives them. */
-function serveRepository(): { origin: string } & AsyncDisposable {
-  const server = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-    async (request) => {
-      const { pathname } = new URL(request.url);
-      try {
-        const body = await Deno.readFile(new URL(`.${pathname}`, ROOT));
-        const type = pathname.endsWith(".json") ? "application/json" : "application/typescript";
-        return new Response(body, { headers: { "content-type": type } });
-      } catch {
-        return new Response("Not found", { status: 404 });
-      }
-    },
-  );
-  return {
-    origin: `http://127.0.0.1:${server.addr.port}`,
-    [Symbol.asyncDispose]: () => server.shutdown(),
-  };
-}
 
 /** Runs the counting program, which imports Loom from the server. */
 async function counting(

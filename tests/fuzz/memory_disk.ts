@@ -1,0 +1,236 @@
+/**
+ * A disk of one directory, in memory, that is made and copied in no time: a copy
+ * shares all content until one of the two writes. Counts what is asked of it, and
+ * what is left open.
+ */
+import { uncounted } from "./allocations.ts";
+import { SystemError } from "../../src/errors.ts";
+import { type Operation, together } from "../../src/protocol.ts";
+import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+
+/** The only directory. */
+export const DIRECTORY = "/loom";
+
+/** What a file holds. Beyond `bytes` it is zeros, however long it is. */
+export interface Content {
+  bytes: Uint8Array<ArrayBuffer>;
+  size: number;
+  inode: number;
+  changed: number;
+}
+
+export class MemoryDisk implements Storage {
+  readonly files = new Map<string, Content>();
+  /** Called after every change; large writes are done in two steps then. */
+  onStep?: () => void;
+  operations = 0;
+  openFiles = 0;
+  locked = false;
+  #writable = new WeakSet<Content>();
+
+  /** Numbers of files, and times, are told from a clock that starts anywhere. */
+  constructor(public clock = 0) {}
+
+  /** The same files on a disk of their own. */
+  fork(): MemoryDisk {
+    const disk = new MemoryDisk(this.clock);
+    this.#writable = new WeakSet();
+    for (const [name, content] of this.files) disk.files.set(name, { ...content });
+    return disk;
+  }
+
+  /** When something happens next. */
+  tick(): number {
+    return ++this.clock;
+  }
+
+  /** A file's content, which may be written. */
+  writable(name: string): Content {
+    return this.own(this.files.get(name)!);
+  }
+
+  own(content: Content): Content {
+    if (this.#writable.has(content)) return content;
+    content.bytes = content.bytes.slice();
+    this.#writable.add(content);
+    return content;
+  }
+
+  /** Puts a new file in the place of what was there. */
+  put(name: string, bytes: Uint8Array<ArrayBuffer>, size = bytes.length): void {
+    const inode = this.tick();
+    this.files.set(name, { bytes, size, inode, changed: inode });
+  }
+
+  step(): void {
+    this.onStep?.();
+  }
+
+  operation<T>(action: string, path: string, call: () => T): Operation<T> {
+    const sync = () => {
+      this.operations++;
+      return uncounted(call);
+    };
+    return { action, path, sync, async: () => Promise.resolve().then(sync) };
+  }
+
+  open(path: string, mode: OpenMode): Operation<StorageFile> {
+    return this.operation("open", path, () => {
+      const name = nameOf(path);
+      const found = this.files.get(name);
+      if (mode !== "create") {
+        if (!found) throw new SystemError("ENOENT", "open");
+        return new MemoryFile(path, found, this);
+      }
+      if (found) throw new SystemError("EEXIST", "open");
+      this.put(name, new Uint8Array(0));
+      this.step();
+      return new MemoryFile(path, this.files.get(name)!, this);
+    });
+  }
+
+  createDirectory(path: string): Operation<boolean> {
+    return this.operation("create", path, () => false);
+  }
+
+  syncParent(path: string): Operation<void> {
+    return this.operation("sync", path, () => {});
+  }
+
+  removeDirectory(path: string): Operation<void> {
+    return this.operation("remove", path, () => {});
+  }
+
+  isDirectory(path: string): Operation<boolean | null> {
+    return this.operation("look at", path, () => path === DIRECTORY || null);
+  }
+
+  list(path: string): Operation<string[]> {
+    return this.operation("list", path, () => [...this.files.keys()]);
+  }
+
+  syncDirectory(path: string): Operation<void> {
+    return this.operation("sync", path, () => {});
+  }
+
+  syncTogether(files: StorageFile[], directory?: string): Operation<void> {
+    const operations = files.map((file) => file.sync());
+    if (directory !== undefined) operations.push(this.syncDirectory(directory));
+    return together(operations);
+  }
+
+  lock(path: string): Operation<Lock | null> {
+    return this.operation("lock", path, () => {
+      if (this.locked) return null;
+      this.locked = true;
+      return { release: () => void (this.locked = false) };
+    });
+  }
+
+  rename(from: string, to: string): Operation<void> {
+    return this.operation("rename", from, () => {
+      const file = this.files.get(nameOf(from));
+      if (!file) throw new SystemError("ENOENT", "rename");
+      this.files.delete(nameOf(from));
+      this.files.set(nameOf(to), file);
+      this.step();
+    });
+  }
+
+  remove(path: string): Operation<void> {
+    return this.operation("remove", path, () => {
+      if (!this.files.delete(nameOf(path))) throw new SystemError("ENOENT", "unlink");
+      this.step();
+    });
+  }
+}
+
+function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+class MemoryFile implements StorageFile {
+  readonly descriptor = -1;
+
+  constructor(
+    readonly path: string,
+    private readonly content: Content,
+    private readonly disk: MemoryDisk,
+  ) {
+    disk.openFiles++;
+  }
+
+  size(): Operation<number> {
+    return this.disk.operation("look at", this.path, () => this.content.size);
+  }
+
+  state(): Operation<FileState> {
+    return this.disk.operation("look at", this.path, () => {
+      const { size, inode, changed } = this.content;
+      return { size, inode: BigInt(inode), changed: BigInt(changed), isNamed: true };
+    });
+  }
+
+  read(into: Uint8Array, position: number): Operation<number> {
+    return this.disk.operation("read", this.path, () => {
+      const { bytes, size } = this.content;
+      const length = Math.max(0, Math.min(into.length, size - position));
+      const held = bytes.subarray(position, position + length);
+      into.set(held);
+      into.fill(0, held.length, length);
+      return length;
+    });
+  }
+
+  write(from: Uint8Array, position: number): Operation<number> {
+    return this.disk.operation("write", this.path, () => {
+      const half = from.length >> 10 << 9;
+      if (this.disk.onStep && half > 0) {
+        this.#write(from.subarray(0, half), position);
+        this.disk.step();
+      }
+      this.#write(from, position);
+      this.disk.step();
+      return from.length;
+    });
+  }
+
+  #write(from: Uint8Array, position: number): void {
+    const content = this.disk.own(this.content);
+    const end = position + from.length;
+    if (end > content.bytes.length) {
+      const longer = new Uint8Array(end);
+      longer.set(content.bytes);
+      content.bytes = longer;
+    }
+    content.bytes.set(from, position);
+    content.size = Math.max(content.size, end);
+    content.changed = this.disk.tick();
+  }
+
+  truncate(size: number): Operation<void> {
+    return this.disk.operation("resize", this.path, () => {
+      const content = this.disk.own(this.content);
+      if (size < content.bytes.length) content.bytes = content.bytes.slice(0, size);
+      content.size = size;
+      content.changed = this.disk.tick();
+      this.disk.step();
+    });
+  }
+
+  allocate(): Operation<boolean> {
+    return this.disk.operation("reserve space for", this.path, () => true);
+  }
+
+  hasHoles(): Operation<boolean> {
+    return this.disk.operation("look at", this.path, () => true);
+  }
+
+  sync(): Operation<void> {
+    return this.disk.operation("sync", this.path, () => {});
+  }
+
+  close(): Operation<void> {
+    return this.disk.operation("close", this.path, () => void this.disk.openFiles--);
+  }
+}

@@ -1,0 +1,87 @@
+/** Whether a ruined directory was rightly opened as what it was opened as. */
+import { murmurHash3 } from "../../src/checksum.ts";
+import { sameBytes } from "../support/contents.ts";
+import { imageOf, notesOf, pageIn, patched, patchOf } from "./evidence.ts";
+import type { Victim } from "./mutations.ts";
+
+/**
+ * What an opened image is. `saved`: the last save, or the one in flight. `consistent`:
+ * not that, but all that the files say agrees with it. `unknown`: so it is, and there
+ * are pages of which the files say nothing. `rotten`: a page, or the length, is not
+ * what checksums.bin says. `unreadable`: it may be, but a sector of checksums.bin is
+ * damaged. `invented`: neither what lay there nor that with the patch.
+ */
+export type Judgement =
+  | "saved"
+  | "consistent"
+  | "unknown"
+  | "unreadable"
+  | "rotten"
+  | "invented";
+
+/** What is known of an image that was opened, and what is wrong with opening it. */
+export interface Finding {
+  judgement: Judgement;
+  fault?: string;
+}
+
+/** How many pages are looked at where a save was under way. */
+const SAMPLE_PAGES = 64;
+
+/** Judges an image by the directory as it was before it was opened. */
+export function judge({ base, disk }: Victim, image: Uint8Array, verify: boolean): Finding {
+  const { pageSize, states } = base;
+  if (states.some((state) => sameBytes(state, image))) return { judgement: "saved" };
+  const notes = notesOf(disk, pageSize);
+  const identity = notes?.identity;
+  const pages = image.length / pageSize;
+  const finding = (judgement: Judgement, fault?: string) => ({ judgement, fault });
+
+  const found = imageOf(disk);
+  const patch = patchOf(disk, pageSize);
+  const saving = identity?.saving;
+  const announced = patch && saving?.control === patch.checksum &&
+    saving.total === patch.total && saving.records === patch.pages.length;
+  const applied = patch?.memory !== undefined && (announced || !identity) &&
+    patch.total === pages && sameBytes(patched(found, patch, pageSize), image);
+  if (!applied && !sameBytes(found, image)) {
+    return finding("invented", "neither what lay there nor that with a patch of its own");
+  }
+  if (identity && pages !== identity.pages && pages !== saving?.total) {
+    return finding("rotten", `it has ${pages} pages`);
+  }
+  if (!notes) return finding("unknown");
+  const file = disk.files.get("image.bin");
+  const replaced = file !== undefined && BigInt(file.inode) !== identity?.inode;
+  const touched = replaced ||
+    !saving && file !== undefined && BigInt(file.changed) > identity!.changed;
+  const few = Math.min(image.length, found.length) <= SAMPLE_PAGES * pageSize;
+  const hole = murmurHash3(new Uint8Array(pageSize));
+  // Checksums of pages that were cut off long ago may still be there.
+  const expectedSum = (page: number) =>
+    identity && applied && page >= identity.pages
+      ? hole
+      : !identity && page * pageSize >= found.length
+      ? 0
+      : notes.sumOf(page);
+  let unknown = 0;
+  let lost: number | undefined;
+  for (let page = 0; page < pages; page++) {
+    const record = patch && (announced || !identity) ? patch.pages.indexOf(page) : -1;
+    if (applied && record >= 0) continue;
+    const sum = murmurHash3(pageIn(image, page, pageSize));
+    if (record >= 0 && patch!.sums[record] === sum) continue;
+    const known = expectedSum(page);
+    if (known === undefined) lost ??= page;
+    else if (known === 0) unknown++;
+    else if (known !== sum) {
+      const seen = verify || touched || saving && few;
+      return finding("rotten", seen ? `page ${page} is not what was saved` : undefined);
+    }
+  }
+  if (lost !== undefined) {
+    const seen = verify || identity && touched;
+    return finding("unreadable", seen ? `page ${lost}'s checksum is lost` : undefined);
+  }
+  return finding(unknown > 0 ? "unknown" : "consistent");
+}

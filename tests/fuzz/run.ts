@@ -1,0 +1,59 @@
+/** Ruins directories by the thousand, and sums up what came of opening them. */
+import { Random } from "../support/random.ts";
+import { countAllocations } from "./allocations.ts";
+import { corpus } from "./corpus.ts";
+import { ruined } from "./mutations.ts";
+import { tried } from "./trial.ts";
+
+/** What a run came to. */
+export interface Tally {
+  inputs: number;
+  /** "plain: saved" and so on, with how often. */
+  outcomes: Map<string, number>;
+  /** The most storage operations, and bytes allocated, that one opening took. */
+  operations: number;
+  bytes: number;
+  faults: Fault[];
+}
+
+/** An input that was not dealt with as it should be. */
+export interface Fault {
+  /** Repeats it: `--inputs 1 --seed` this. */
+  seed: number;
+  what: string;
+}
+
+/** One seed for each input, so that each can be repeated alone. */
+export function fuzz(inputs: number, seed: number, onInput = (_tally: Tally) => {}): Tally {
+  countAllocations();
+  const directories = corpus(1);
+  const tally: Tally = {
+    inputs: 0,
+    outcomes: new Map(),
+    operations: 0,
+    bytes: 0,
+    faults: [],
+  };
+  for (let input = seed; input < seed + inputs; input++) {
+    const random = new Random(input);
+    // Larger directories take longer: one in so many is enough.
+    const program = random.oneIn(12)
+      ? directories.length - 1
+      : random.below(directories.length - 1);
+    const base = random.pick(directories[program]);
+    const victim = ruined(base, random, directories);
+    const { outcomes, faults, operations, bytes } = tried(victim, random);
+    tally.inputs++;
+    tally.operations = Math.max(tally.operations, operations);
+    tally.bytes = Math.max(tally.bytes, bytes);
+    for (const [way, outcome] of outcomes) {
+      const name = `${way}: ${outcome}`;
+      tally.outcomes.set(name, 1 + (tally.outcomes.get(name) ?? 0));
+    }
+    const { from, step } = base;
+    const where = `program ${base.program}, step ${step}, ${from}; ${victim.done.join("; ")}`;
+    for (const what of faults) tally.faults.push({ seed: input, what: `${where}: ${what}` });
+    onInput(tally);
+  }
+  return tally;
+}
