@@ -65,8 +65,8 @@ export async function live(life: Life): Promise<End> {
   }
   clearTimeout(timer);
   const { signal, success } = await child.status;
-  assert(success || signal === "SIGKILL", `${await errors}`);
-  await errors;
+  const message = await errors;
+  assert(success || signal === "SIGKILL", `${signal ?? "an error"}: ${message}`);
   return { ...end, killed: !success };
 }
 

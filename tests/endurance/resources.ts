@@ -45,5 +45,5 @@ export function growth(samples: Resources[]): string[] {
   });
 }
 
-/** How much more there may be: V8's heap breathes, descriptors don't. */
-const ALLOWED: Resources = { megabytes: 32, descriptors: 0, mappings: 64 };
+/** How much more there may be: V8's heap breathes, and Workers take a while to end. */
+const ALLOWED: Resources = { megabytes: 32, descriptors: 6, mappings: 96 };

@@ -20,6 +20,8 @@ export class Names {
   readonly changes: NameChange[] = [];
   /** As they were then. */
   durable: Map<string, Content>;
+  /** How many of the changes a failed sync lost: only with another are they synced. */
+  #lost = 0;
 
   constructor(entries: Iterable<readonly [string, Content]> = []) {
     this.durable = new Map(entries);
@@ -32,8 +34,19 @@ export class Names {
   }
 
   sync(): void {
+    if (this.changes.length === this.#lost) return;
     this.durable = new Map(this.current);
-    this.changes.length = 0;
+    this.changes.length = this.#lost = 0;
+  }
+
+  /** A sync fails. Programs go on seeing the changes, or they are gone. */
+  lose(seen: boolean): void {
+    if (!seen) {
+      this.current.clear();
+      for (const [name, file] of this.durable) this.current.set(name, file);
+      this.changes.length = 0;
+    }
+    this.#lost = this.changes.length;
   }
 }
 
@@ -55,10 +68,15 @@ export function applyChange(entries: Map<string, Content>, change: NameChange): 
   }
 }
 
+/** What programs see of data that a failed sync has lost: all of it, until the power goes. */
+export type Loss = "seen" | "gone";
+
 export class SimulatedDisk implements Storage {
   readonly directories = new Map<string, Names>();
   /** Called after every change, and every sync. */
   onStep?: () => void;
+  /** Asked at each sync: whether it fails, and what is seen then of all that it loses. */
+  onSync?: () => Loss | undefined;
   readonly #locks = new Set<string>();
 
   /** The same disk without its processes: as a kill leaves it, with the power on. */
@@ -128,8 +146,7 @@ export class SimulatedDisk implements Storage {
 
   syncDirectory(path: string): Operation<void> {
     return this.#operation("sync", path, () => {
-      this.#names(path).sync();
-      this.step();
+      this.sync(this.#names(path));
     });
   }
 
@@ -176,6 +193,14 @@ export class SimulatedDisk implements Storage {
       }
     }
     return highest;
+  }
+
+  sync(target: Content | Names): void {
+    const loss = this.onSync?.();
+    if (loss) target.lose(loss === "seen");
+    else target.sync();
+    this.step();
+    if (loss) throw new SystemError("EIO", "fsync");
   }
 
   #operation<T>(action: string, path: string, sync: () => T): Operation<T> {
@@ -249,8 +274,7 @@ class SimulatedFile implements StorageFile {
 
   sync(): Operation<void> {
     return operation("sync", this.path, () => {
-      this.content.sync();
-      this.disk.step();
+      this.disk.sync(this.content);
     });
   }
 
