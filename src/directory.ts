@@ -150,8 +150,8 @@ function* expectNoImage(
   const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "read");
   if (!checksums) return;
   yield* checksums.close();
-  const { pages, saving } = checksums.identity ?? { pages: 0 };
-  if (pages === 0 && !saving) return;
+  const pages = checksums.identity?.pages ?? 0;
+  if (pages === 0) return;
   const path = join(directory, FILES.image);
   throw new LoomError(
     "CORRUPT_IMAGE",

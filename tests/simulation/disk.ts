@@ -20,8 +20,6 @@ export class Names {
   readonly changes: NameChange[] = [];
   /** As they were then. */
   durable: Map<string, Content>;
-  /** How many of the changes a failed sync lost: only with another are they synced. */
-  #lost = 0;
 
   constructor(entries: Iterable<readonly [string, Content]> = []) {
     this.durable = new Map(entries);
@@ -34,19 +32,19 @@ export class Names {
   }
 
   sync(): void {
-    if (this.changes.length === this.#lost) return;
     this.durable = new Map(this.current);
-    this.changes.length = this.#lost = 0;
+    this.changes.length = 0;
   }
 
-  /** A sync fails. Programs go on seeing the changes, or they are gone. */
+  /**
+   * A sync fails. The changes are gone, or seen and not durable yet: a file system has
+   * them in its journal until a sync succeeds, or refuses everything.
+   */
   lose(seen: boolean): void {
-    if (!seen) {
-      this.current.clear();
-      for (const [name, file] of this.durable) this.current.set(name, file);
-      this.changes.length = 0;
-    }
-    this.#lost = this.changes.length;
+    if (seen) return;
+    this.current.clear();
+    for (const [name, file] of this.durable) this.current.set(name, file);
+    this.changes.length = 0;
   }
 }
 

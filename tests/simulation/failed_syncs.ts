@@ -3,8 +3,19 @@
  * taking with it what it should have made durable; with power cuts before and after.
  */
 import type { Loss as LossOfData } from "./disk.ts";
-import type { Effort, Loss } from "./explorer.ts";
+import type { Effort, Loss, Wrap } from "./explorer.ts";
 import { runWorkload } from "./run.ts";
+import { WORKLOADS } from "./workloads.ts";
+
+/** Workloads that say themselves what fails in them. */
+const OWN_FAILURES = [
+  "a save after one that was undone",
+  "a save that fails after its commit",
+  "backup over one that was in use",
+];
+
+/** The workloads in which syncs can fail. */
+export const SYNCING = Object.keys(WORKLOADS).filter((name) => !OWN_FAILURES.includes(name));
 
 /** Which syncs of a run fail, and what is seen then of what they lost. */
 export interface FailedSyncs {
@@ -25,6 +36,7 @@ export async function failEachSync(
   workload: string,
   effort: Effort,
   known: Map<number, string>,
+  wrap?: Wrap,
 ): Promise<Outcome> {
   const outcome: Outcome = { runs: 0, states: 0, losses: [] };
   const before = known.size;
@@ -33,7 +45,7 @@ export async function failEachSync(
       for (let first = 0, reached = true; reached; first++) {
         reached = false;
         let syncs = 0;
-        const { losses } = await runWorkload(workload, effort, known, undefined, (world) => {
+        const { losses } = await runWorkload(workload, effort, known, wrap, (world) => {
           world.disk.onSync = () => {
             const fails = syncs >= first && syncs < first + count;
             syncs++;
@@ -46,6 +58,7 @@ export async function failEachSync(
         outcome.runs++;
         const failed = { first, count, seen };
         outcome.losses.push(...losses.map((loss) => ({ ...loss, failed })));
+        if (effort.untilLoss && losses.length > 0) return outcome;
       }
     }
   }

@@ -27,8 +27,6 @@ export class World {
   readonly #expected: Expected = new Map([[HOME, [EMPTY]]]);
   #loom?: Loom;
   #saved: State = EMPTY;
-  /** A save that failed and couldn't be undone: until the next it may be found. */
-  #halfUndone?: State;
   #saves = 0;
   /** Pages up to the last one that was ever written. */
   #extent = 0;
@@ -155,10 +153,6 @@ export class World {
     const state = states.find(({ fingerprint }) => fingerprint === found);
     assert(state, `${found} in place of ${states.map(({ label }) => label).join(" or ")}`);
     this.#settle(state);
-    if (error.code === "IO" && state !== next) {
-      this.#halfUndone = next;
-      this.#expect(HOME, [state]);
-    }
     this.#low = undefined;
     this.#attachment = undefined;
     this.#extent = state.bytes.length / this.#pageSize;
@@ -241,12 +235,10 @@ export class World {
   }
 
   #expect(directory: string, states: State[]): void {
-    const more = directory === HOME && this.#halfUndone ? [this.#halfUndone] : [];
-    this.#expected.set(directory, [...states, ...more]);
+    this.#expected.set(directory, states);
   }
 
   #settle(next: State): void {
-    this.#halfUndone = undefined;
     this.#saved = next;
     this.#expect(HOME, [next]);
   }
