@@ -22,16 +22,14 @@ export interface Place {
   fillDisk?: (room: number | undefined) => void;
 }
 
-/** Stores that write the same bytes whenever they are made, and those that can't. */
+/** Stores that write the same bytes whenever they are made; those that shared memory takes. */
 const REPEATABLE = Object.keys(STORES).filter((name) => !/^(sort|randomValues)$/.test(name));
 const SHAREABLE = REPEATABLE.filter((name) => !/^(wasm|encodeInto)/.test(name));
 
 export class Program {
   readonly random: Random;
-  /** Saves that were asked for and not undone. */
+  /** Saves that were asked for. */
   saves = 0;
-  /** What was done, the last at the end. */
-  readonly trace: string[] = [];
 
   constructor(readonly model: Model, readonly place: Place, seed: number) {
     this.random = new Random(seed);
