@@ -36,10 +36,8 @@ for (const tracker of TRACKERS) {
         }).output();
         const text = new TextDecoder().decode(stdout);
         assert(text, `${signal}: ${new TextDecoder().decode(stderr)}`);
-        const { used, code, kept, violations } = JSON.parse(text);
+        const { used, kept, violations } = JSON.parse(text);
         assertGreater(used, 10_000);
-        // After its commit a save that can't protect its pages again has to be reopened.
-        assert(["saved", "NO_MEMORY", "FAILED"].includes(code), code);
         assertEquals([kept, violations], [true, 0]);
         using loom = Loom.openSync(directory, { size: SIZE });
         const found = new Uint8Array(loom.buffer);

@@ -12,6 +12,7 @@ const OWN_FAILURES = [
   "a save after one that was undone",
   "a save that fails after its commit",
   "backup over one that was in use",
+  "attachments of saves that fail",
 ];
 
 /** The workloads in which syncs can fail. */

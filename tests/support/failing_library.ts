@@ -20,6 +20,11 @@ const REFUSABLE = [
   "loom_open_userfaultfd",
   "loom_arm",
   "loom_touched",
+  "loom_copied",
+  "loom_copied_off_thread",
+  "loom_reserve_aside",
+  "loom_let_go",
+  "loom_resize",
   "loom_mappings",
 ] as const satisfies (keyof Native)[];
 
