@@ -122,7 +122,10 @@ export class ChecksumFile {
     return this.#words![indexOf(page)] ?? 0;
   }
 
-  /** Notes what a page hashes to. All were loaded before. */
+  /**
+   * Notes what a page hashes to. All were loaded before. It is written even where it
+   * seems to be there: a sync that failed may have lost it.
+   */
   set(page: number, checksum: number): void {
     const index = indexOf(page);
     if (index >= this.#words!.length) {
@@ -131,7 +134,6 @@ export class ChecksumFile {
       words.set(this.#words!);
       this.#words = words;
     }
-    if (this.#words![index] === checksum) return;
     this.#words![index] = checksum;
     this.#changed.add(Math.floor(index / SECTOR_WORDS));
   }

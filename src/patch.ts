@@ -11,7 +11,7 @@ import { checksumPages, murmurHash3, wordsOf } from "./checksum.ts";
 import type { Announcement } from "./checksum_file.ts";
 import { type Image, READ_PAGES } from "./image.ts";
 import { runsOf } from "./layout.ts";
-import type { Protocol } from "./protocol.ts";
+import { perform, type Protocol } from "./protocol.ts";
 import { readFully, type StorageFile } from "./storage.ts";
 
 /** The only version of the format (the seed's U3P_VERLAT). */
@@ -177,6 +177,8 @@ export function* applyPatch(
     yield* readFully(memory!, bytes, run.index * pageSize);
     yield* image.write(run.first, bytes);
   }
+  // Even where it seems to have its length: a sync that failed may have lost that.
+  yield* perform(image.file.truncate(content.total * pageSize));
   yield* image.resize(content.total);
   yield* image.sync();
 }

@@ -98,7 +98,9 @@ export async function run<T>(
   while (!step.done) {
     let result: unknown;
     try {
-      if (signal?.aborted && !aborted && interruptible()) {
+      // A file that is let go of must be closed: nobody else would do it.
+      const closes = step.value.action === "close";
+      if (signal?.aborted && !aborted && !closes && interruptible()) {
         aborted = true;
         throw signal.reason;
       }

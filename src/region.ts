@@ -29,6 +29,8 @@ export interface Mapping extends Run {
 
 /** Regions stay reachable while the fault handler knows their address. */
 const attached = new Set<Region>();
+/** Closed, and still protected: the handler has to let writes through for ever. */
+const unreleased = new Set<Region>();
 
 export class Region {
   readonly pageSize: number;
@@ -296,7 +298,6 @@ export class Region {
   /** Makes pages fresh memory: zeros, writable and dirty. */
   mapFresh(first: number, count: number): void {
     if (count === 0) return;
-    this.freeScratch(first, count);
     fillBits(this.words.own, first, count, false);
     const inScratch = Math.max(0, Math.min(first + count, this.#scratchPages) - first);
     if (inScratch > 0) {
@@ -305,6 +306,7 @@ export class Region {
     }
     const [start, rest] = [first + inScratch, count - inScratch];
     this.#checked(this.native.loom_map_anonymous(this.#slot, start, rest), "mmap");
+    this.freeScratch(first, count);
     fillBits(this.words.dirty, first, count, true);
     this.#protectGuard(first, count);
   }
@@ -435,6 +437,12 @@ export class Region {
     }
   }
 
+  /** Makes all of the region memory that anybody may write. False: the system refused. */
+  #makePlain(): boolean {
+    return this.native.loom_map_anonymous(this.#slot, 0, this.pages) >= 0 ||
+      this.native.loom_protect(this.#slot, 0, this.pages, ACCESS.write) >= 0;
+  }
+
   /**
    * Makes the region plain memory again and detaches its buffer, so that a late
    * access finds length 0, or zeros where the memory is shared.
@@ -443,8 +451,8 @@ export class Region {
     if (!attached.delete(this)) return;
     this.words.guardPage = undefined;
     const inPlace = this.isInPlace();
-    if (inPlace) this.native.loom_map_anonymous(this.#slot, 0, this.pages);
-    this.native.loom_detach(this.#slot);
+    if (!inPlace || this.#makePlain()) this.native.loom_detach(this.#slot);
+    else unreleased.add(this);
     this.#tracker.close();
     if (!inPlace) return;
     detachBuffer(this.memory);

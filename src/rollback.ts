@@ -21,9 +21,11 @@ export function* rollback(
   region.setFreeSpace(region.pages, region.pages);
   const kept = Math.min(image?.pages ?? 0, region.imagePages);
   for (const { first, count } of [...region.writableRuns(0, kept)]) {
-    region.freeScratch(first, count);
-    if (region.mapped) region.mapClean(image!.file.descriptor, first, count);
-    else yield* read(region, image!, first, count);
+    if (!region.mapped) yield* read(region, image!, first, count);
+    else {
+      region.mapClean(image!.file.descriptor, first, count);
+      region.freeScratch(first, count);
+    }
   }
   clear(region, kept);
   if (pending) yield* overlay(region, pending);

@@ -97,8 +97,8 @@ function* mapClean({ region, image }: SaveTarget, runs: Run[], held: boolean): P
     for (let first = run.first; first < end; first += SLICE_PAGES) {
       const piece = { first, count: held ? Math.min(SLICE_PAGES, end - first) : run.count };
       for (const { first, count } of held ? stillClean(region, piece) : [run]) {
-        region.freeScratch(first, count);
         region.mapClean(image.file.descriptor, first, count);
+        region.freeScratch(first, count);
         pages += count;
         mapped++;
       }

@@ -8,7 +8,9 @@ import { assert, assertEquals } from "@std/assert";
 import { Loom } from "../mod.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { errorOf } from "./support/faults.ts";
+import { DISK_KINDS, emptyDisk, fillDisk, mountable, mounted } from "./support/small_disk.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
+import { TRACKERS } from "./support/trackers.ts";
 import { writePatch } from "./support/patches.ts";
 import { imageOf } from "./support/workloads.ts";
 
@@ -16,82 +18,13 @@ const PAGE = 16384;
 const SIZE = 8 << 20;
 const DISK_BYTES = 4 << 20;
 
-function command(name: string, ...args: string[]): boolean {
-  try {
-    return new Deno.Command(name, { args, stdout: "null", stderr: "null" }).outputSync()
-      .success;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-/** How to make a small disk at a path; false where this machine can't. */
-const DISKS: Record<string, (mount: string) => boolean> = {
-  tmpfs: (mount) => command("mount", "-t", "tmpfs", "-o", `size=${DISK_BYTES}`, "loom", mount),
-  ext4: (mount) => {
-    const file = `${mount}.image`;
-    Deno.writeFileSync(file, new Uint8Array());
-    Deno.truncateSync(file, DISK_BYTES * 2);
-    return command("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", file) &&
-      command("mount", "-o", "loop", file, mount);
-  },
-};
-
-/** A small disk, for as long as the block that uses it. */
-function mounted(kind: string): ({ path: string } & Disposable) | undefined {
-  const temporary = temporaryDirectory();
-  const path = `${temporary.path}/disk`;
-  Deno.mkdirSync(path);
-  if (!DISKS[kind](path)) {
-    temporary[Symbol.dispose]();
-    return undefined;
-  }
-  return {
-    path,
-    [Symbol.dispose]: () => {
-      // Lazily: where an assertion failed a loom is still open.
-      assert(command("umount", "-l", path));
-      temporary[Symbol.dispose]();
-    },
-  };
-}
-
-function mountable(kind: string): boolean {
-  if (Deno.build.os !== "linux") return false;
-  const disk = mounted(kind);
-  disk?.[Symbol.dispose]();
-  return disk !== undefined;
-}
-
-/** Fills the disk, but for about so many bytes. */
-function fillDisk(disk: string, room: number): void {
-  const file = fs.openSync(`${disk}/ballast`, "w");
-  try {
-    for (const size of [65536, 4096]) {
-      try {
-        while (fs.writeSync(file, new Uint8Array(size)) === size);
-      } catch (error) {
-        assert((error as { code?: string }).code === "ENOSPC", `${error}`);
-      }
-    }
-    fs.fsyncSync(file);
-    const { size } = fs.fstatSync(file);
-    fs.ftruncateSync(file, Math.max(0, size - room));
-  } finally {
-    fs.closeSync(file);
-  }
-}
-
-const emptyDisk = (disk: string) => Deno.removeSync(`${disk}/ballast`);
-
-for (const kind of Object.keys(DISKS)) {
+for (const kind of DISK_KINDS) {
   // Only root may mount, and not in every container.
   const test = {
     name: `pages that find no room in a scratch file on a full ${kind} stay in memory`,
   };
   Deno.test({ ...test, ignore: !mountable(kind) }, () => {
-    using disk = mounted(kind)!;
+    using disk = mounted(kind, DISK_BYTES)!;
     using temporary = temporaryDirectory();
     const options = { size: 16 << 20, scratch: `${disk.path}/scratch` };
     const expected = new Uint8Array(12 << 20);
@@ -118,7 +51,7 @@ for (const kind of Object.keys(DISKS)) {
   for (const mode of ["sync", "async"] as const) {
     const name = `a save on a full ${kind} is undone, whatever room is left: ${mode}`;
     Deno.test({ name, ignore }, async () => {
-      using disk = mounted(kind)!;
+      using disk = mounted(kind, DISK_BYTES)!;
       using temporary = temporaryDirectory();
       const directory = `${disk.path}/loom`;
       using loom = Loom.openSync(directory, { size: SIZE });
@@ -168,7 +101,7 @@ for (const kind of Object.keys(DISKS)) {
   }
 
   Deno.test({ name: `a backup to a full ${kind} leaves the old one`, ignore }, async () => {
-    using disk = mounted(kind)!;
+    using disk = mounted(kind, DISK_BYTES)!;
     using temporary = temporaryDirectory();
     using loom = Loom.openSync(`${temporary.path}/loom`, { size: SIZE });
     const bytes = new Uint8Array(loom.buffer);
@@ -193,7 +126,7 @@ for (const kind of Object.keys(DISKS)) {
   });
 
   Deno.test({ name: `a patch that a full ${kind} has no room for is kept`, ignore }, () => {
-    using disk = mounted(kind)!;
+    using disk = mounted(kind, DISK_BYTES)!;
     const directory = `${disk.path}/loom`;
     Deno.mkdirSync(directory);
     const page = new Uint8Array(PAGE).fill(5);
@@ -214,4 +147,24 @@ for (const kind of Object.keys(DISKS)) {
     assertEquals(loom.recovery.patch, "applied");
     assert(sameBytes(imageOf(loom), new Uint8Array(20 * PAGE).fill(5)));
   });
+
+  for (const tracker of TRACKERS) {
+    const name = `${tracker}: holes that a full ${kind} can't map are read and stay clean`;
+    Deno.test({ name, ignore }, () => {
+      using disk = mounted(kind, DISK_BYTES)!;
+      using loom = Loom.openSync(`${disk.path}/loom`, { size: SIZE, tracker });
+      const bytes = new Uint8Array(loom.buffer, 0, 40 * PAGE);
+      bytes[39 * PAGE] = 1;
+      loom.saveSync();
+      fillDisk(disk.path, 0);
+      for (let page = 0; page < 39; page++) assertEquals(bytes[page * PAGE + 5000], 0);
+      assertEquals(loom.check(), []);
+      for (let page = 0; page < 39; page++) bytes[page * PAGE + 5000] = page;
+      assertEquals(loom.check(), []);
+      emptyDisk(disk.path);
+      loom.saveSync();
+      const image = Deno.readFileSync(`${disk.path}/loom/image.bin`);
+      assert(sameBytes(image, bytes));
+    });
+  }
 }

@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Loom, type LoomOptions } from "../mod.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
-import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import { FailingStorage, openOn, openSyncOn } from "./support/failing_storage.ts";
 import {
   errorOf,
   type Fault,
@@ -130,3 +130,33 @@ for (const fault of FAULTS.slice(1, 3)) {
       strikeEverywhere(workload, fault, "sync"));
   }
 }
+
+Deno.test("aborted before every operation of a save, which leaves no file open", async () => {
+  using temporary = temporaryDirectory();
+  const directory = `${temporary.path}/loom`;
+  const files = openFiles();
+  for (let at = 0, aborted = true; aborted; at++) {
+    const storage = new FailingStorage();
+    {
+      await using loom = await openOn(storage, directory, { size: 1 << 20 });
+      const bytes = new Uint8Array(loom.buffer);
+      bytes.fill(at + 1, 0, 8 * 16384);
+      await loom.save();
+      // With fewer pages than the last, control.bin and memory.bin are made anew.
+      bytes.fill(at + 2, 0, 16384);
+      const controller = new AbortController();
+      const first = storage.calls.length;
+      storage.tamper = ({ index }) => {
+        if (index === first + at) controller.abort("stop");
+      };
+      const ended = await loom.save({ signal: controller.signal }).then(() => "saved", String);
+      storage.tamper = () => {};
+      aborted = storage.calls.length > first + at;
+      assert(ended === "stop" || ended === "saved");
+      assertEquals(loom.check(), []);
+      await loom.save();
+      assert(sameBytes(Deno.readFileSync(`${directory}/image.bin`), bytes.slice(0, 8 * 16384)));
+    }
+    assertEquals(openFiles(), files, `after operation ${storage.calls[at]}`);
+  }
+});

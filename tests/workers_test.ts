@@ -2,38 +2,26 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { Loom, type LoomOptions } from "../mod.ts";
 import { sha256 } from "./support/contents.ts";
-import { type Round, storesOf } from "./support/rounds.ts";
+import { storesOf } from "./support/rounds.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS, worksWithScratch } from "./support/trackers.ts";
+import { Writers } from "./support/writers.ts";
 
 const PAGE = 16384;
 const PAGES = 64;
 const WORKERS = 4;
 
 /** Several Workers, and a model of what they wrote. */
-class Writers implements Disposable {
+class ModelledWriters implements Disposable {
   readonly model = new Uint32Array(PAGES * PAGE / 4);
-  readonly #workers = Array.from({ length: WORKERS }, () => {
-    const url = new URL("./support/writer_worker.ts", import.meta.url);
-    return new Worker(url, { type: "module" });
-  });
+  readonly #writers = new Writers(WORKERS);
 
   /** Lets all of them write at once; says which pages they wrote to. */
   async write(buffer: SharedArrayBuffer, stores: number, seed: number): Promise<Set<number>> {
-    const gate = new Int32Array(new SharedArrayBuffer(4));
     const pages = new Set<number>();
-    await Promise.all(this.#workers.map((worker, index) => {
-      const round: Round = { buffer, index, count: WORKERS, stores, seed, gate };
-      const written = new Promise((resolve, reject) => {
-        worker.onmessage = resolve;
-        worker.onerror = reject;
-      });
-      worker.postMessage(round);
-      return written;
-    }));
+    await this.#writers.write({ buffer, stores, seed });
     for (let index = 0; index < WORKERS; index++) {
-      const round: Round = { buffer, index, count: WORKERS, stores, seed, gate };
-      for (const [word, value] of storesOf(round)) {
+      for (const [word, value] of storesOf({ buffer, index, count: WORKERS, stores, seed })) {
         this.model[word] = value;
         pages.add(Math.floor(word * 4 / PAGE));
       }
@@ -46,7 +34,7 @@ class Writers implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const worker of this.#workers) worker.terminate();
+    this.#writers[Symbol.dispose]();
   }
 }
 
@@ -62,7 +50,7 @@ for (const tracker of TRACKERS) {
     Deno.test(`${tracker}, ${mode}: no write of several Workers is lost`, async () => {
       using temporary = temporaryDirectory();
       const directory = `${temporary.path}/state`;
-      using writers = new Writers();
+      using writers = new ModelledWriters();
       {
         using loom = Loom.openSync(directory, options);
         await writers.write(loom.buffer as SharedArrayBuffer, 2000, 0);
@@ -90,7 +78,7 @@ for (const tracker of TRACKERS) {
 
   Deno.test(`${tracker}: a Worker's late write after close is harmless and nobody's`, async () => {
     using directory = temporaryDirectory();
-    using writers = new Writers();
+    using writers = new ModelledWriters();
     let buffer: SharedArrayBuffer;
     {
       using loom = Loom.openSync(directory.path, options);
@@ -107,7 +95,7 @@ for (const tracker of TRACKERS) {
 
   Deno.test(`${tracker}: a memory that is shared can be brought along`, async () => {
     using directory = temporaryDirectory();
-    using writers = new Writers();
+    using writers = new ModelledWriters();
     const pages = PAGES * PAGE / 65536;
     const memory = () =>
       new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });

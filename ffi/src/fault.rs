@@ -211,7 +211,7 @@ fn replace_lost_page(region: &Region, page: u32, address: usize) -> bool {
     } else {
         region.image
     };
-    let protection = if in_image && !state.is_writable(page) {
+    let protection = if in_image && !region.opens_clean && !state.is_writable(page) {
         PROT_READ
     } else {
         PROT_READ | PROT_WRITE

@@ -189,7 +189,7 @@ fn with_pages(slot: u32, first: u32, count: u32, act: impl FnOnce(&Region) -> bo
 /// is written there is never seen by the file. `access` is as for `loom_protect`.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32, access: u32) -> i32 {
-    crate::region::set_image(slot, file);
+    crate::region::set_image(slot, file, protection(access) & PROT_WRITE != 0);
     with_pages(slot, first, count, |region| {
         map(
             region,

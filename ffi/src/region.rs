@@ -19,6 +19,7 @@ struct Slot {
     capacity: AtomicU32,
     page_shift: AtomicU32,
     image: AtomicI32,
+    opens_clean: AtomicBool,
     scratch: AtomicI32,
     moves_to_scratch: AtomicBool,
     aside: AtomicUsize,
@@ -32,6 +33,7 @@ static SLOTS: [Slot; CAPACITY] = [const {
         capacity: AtomicU32::new(0),
         page_shift: AtomicU32::new(0),
         image: AtomicI32::new(-1),
+        opens_clean: AtomicBool::new(false),
         scratch: AtomicI32::new(-1),
         moves_to_scratch: AtomicBool::new(false),
         aside: AtomicUsize::new(0),
@@ -50,6 +52,8 @@ pub struct Region {
     pub page_shift: u32,
     /// The descriptor of the file that clean pages are mapped from, or -1.
     pub image: i32,
+    /// Whether clean pages can be written, and the kernel is asked later which were.
+    pub opens_clean: bool,
     /// The descriptor of the scratch file, or -1.
     pub scratch: i32,
     /// Whether a first write moves its page into the scratch file.
@@ -94,6 +98,7 @@ impl Region {
             pages,
             page_shift: slot.page_shift.load(Ordering::Relaxed),
             image: slot.image.load(Ordering::Relaxed),
+            opens_clean: slot.opens_clean.load(Ordering::Relaxed),
             scratch: slot.scratch.load(Ordering::Relaxed),
             moves_to_scratch: slot.moves_to_scratch.load(Ordering::Relaxed),
             aside: slot.aside.load(Ordering::Acquire),
@@ -159,6 +164,7 @@ pub extern "C" fn loom_attach(
         slot.page_shift
             .store(page_size.trailing_zeros(), Ordering::Relaxed);
         slot.image.store(-1, Ordering::Relaxed);
+        slot.opens_clean.store(false, Ordering::Relaxed);
         slot.scratch.store(-1, Ordering::Relaxed);
         slot.moves_to_scratch.store(false, Ordering::Relaxed);
         slot.aside.store(0, Ordering::Relaxed);
@@ -201,9 +207,11 @@ pub extern "C" fn loom_is_at(slot: u32, base: *const u8) -> i32 {
     Region::at(slot).is_some_and(|region| region.base == base as usize) as i32
 }
 
-/// Notes which file a region's clean pages are mapped from.
-pub fn set_image(slot: u32, descriptor: i32) {
+/// Notes which file a region's clean pages are mapped from, and whether they can be
+/// written there.
+pub fn set_image(slot: u32, descriptor: i32, writable: bool) {
     if let Some(slot) = SLOTS.get(slot as usize) {
+        slot.opens_clean.store(writable, Ordering::Relaxed);
         slot.image.store(descriptor, Ordering::Release);
     }
 }

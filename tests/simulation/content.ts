@@ -24,6 +24,9 @@ export class Content {
   readonly older = new Map<number, Sector[]>();
   /** The durable size, then each since; empty if the size hasn't changed since the sync. */
   readonly olderSizes: number[] = [];
+  /** What a failed sync lost although programs see it: no sync makes that durable. */
+  readonly #lost = new Map<number, Sector>();
+  #lostSize?: number;
 
   /** A content that is durable as it is. */
   static durable({ sectors, size, number, changed }: Remains): Content {
@@ -47,6 +50,8 @@ export class Content {
     copy.changed = this.changed;
     for (const [index, versions] of this.older) copy.older.set(index, [...versions]);
     copy.olderSizes.push(...this.olderSizes);
+    for (const [index, sector] of this.#lost) copy.#lost.set(index, sector);
+    copy.#lostSize = this.#lostSize;
     return copy;
   }
 
@@ -72,6 +77,7 @@ export class Content {
       this.#replace(index, overwritten(old, at, from.subarray(done, done + count)));
       done += count;
     }
+    if (position + from.length >= this.size) this.#lostSize = undefined;
     if (position + from.length > this.size) this.#resize(position + from.length);
   }
 
@@ -83,18 +89,37 @@ export class Content {
     if (size < this.size && rest > 0 && this.sectors[kept - 1]) {
       this.#replace(kept - 1, cutOff(this.sectors[kept - 1], rest));
     }
+    this.#lostSize = undefined;
     if (size !== this.size) this.#resize(size);
   }
 
   sync(): void {
     this.older.clear();
     this.olderSizes.length = 0;
+    for (const [index, sector] of this.#lost) this.older.set(index, [sector]);
+    if (this.#lostSize !== undefined) this.olderSizes.push(this.#lostSize);
+  }
+
+  /**
+   * A sync fails, and what it should have made durable never will be, unless it is
+   * written anew. Programs may go on seeing it, or see what is durable from now on.
+   */
+  lose(seen: boolean): void {
+    if (seen) {
+      for (const [index, [durable]] of this.older) this.#lost.set(index, durable);
+      this.#lostSize = this.olderSizes[0];
+    } else {
+      for (const [index, [durable]] of this.older) this.sectors[index] = durable;
+      this.size = this.olderSizes[0] ?? this.size;
+    }
+    this.sync();
   }
 
   #replace(index: number, sector: Sector): void {
     while (this.sectors.length < index) this.sectors.push(ZEROS);
     const old = this.sectors[index] ?? ZEROS;
     this.sectors[index] = sector;
+    this.#lost.delete(index);
     if (old.hash === sector.hash) return;
     const versions = this.older.get(index);
     if (versions) versions.push(old);
@@ -102,6 +127,7 @@ export class Content {
   }
 
   #resize(size: number): void {
+    this.#lostSize = undefined;
     this.olderSizes.push(this.size);
     this.size = size;
   }

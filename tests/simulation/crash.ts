@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import type { Effort, Loss } from "./explorer.ts";
+import { failEachSync, SYNCING } from "./failed_syncs.ts";
 import { type Outcome, runWorkload, worst } from "./run.ts";
 import { WORKLOADS } from "./workloads.ts";
 
@@ -102,8 +103,20 @@ print(
   sum.saves,
   sum.losses.length,
 );
+const failing = { runs: 0, losses: [] as Loss[] };
+for (const name of names.filter((name) => SYNCING.includes(name))) {
+  const effort = { seed, perCut: 4, oneLivedIn: 400, oneKilledIn: Infinity };
+  const { runs, losses } = await failEachSync(name, effort, new Map());
+  failing.runs += runs;
+  failing.losses.push(...losses.map((loss) => ({ ...loss, what: `${name}: ${loss.what}` })));
+}
+console.log(`
+${failing.runs} more runs with syncs that failed, each in turn, and lost what they should have
+kept: ${failing.losses.length} losses`);
 const seconds = Math.round((performance.now() - start) / 1000);
 console.log(`${seconds} s, from seed ${seed}`);
+const lost = worst(failing.losses);
+if (lost) console.log(`Worst found: ${lost.fault}, where a sync failed: ${lost.what}`);
 const loss = worst(sum.losses) as typeof sum.losses[number] | undefined;
 if (loss) {
   const { fault, what, workload, seed, step } = loss;
@@ -111,4 +124,5 @@ if (loss) {
   console.log(`Again: deno task crash --seed ${seed} --workload "${workload}" --states 1`);
   Deno.exit(1);
 }
+if (lost) Deno.exit(1);
 console.log("Worst found: the last save, or the one in flight, whole: nothing was lost.");

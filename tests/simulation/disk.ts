@@ -35,6 +35,17 @@ export class Names {
     this.durable = new Map(this.current);
     this.changes.length = 0;
   }
+
+  /**
+   * A sync fails. The changes are gone, or seen and not durable yet: a file system has
+   * them in its journal until a sync succeeds, or refuses everything.
+   */
+  lose(seen: boolean): void {
+    if (seen) return;
+    this.current.clear();
+    for (const [name, file] of this.durable) this.current.set(name, file);
+    this.changes.length = 0;
+  }
 }
 
 /** A test looks at each sync. */
@@ -55,10 +66,15 @@ export function applyChange(entries: Map<string, Content>, change: NameChange): 
   }
 }
 
+/** What programs see of data that a failed sync has lost: all of it, until the power goes. */
+export type Loss = "seen" | "gone";
+
 export class SimulatedDisk implements Storage {
   readonly directories = new Map<string, Names>();
   /** Called after every change, and every sync. */
   onStep?: () => void;
+  /** Asked at each sync: whether it fails, and what is seen then of all that it loses. */
+  onSync?: () => Loss | undefined;
   readonly #locks = new Set<string>();
 
   /** The same disk without its processes: as a kill leaves it, with the power on. */
@@ -128,8 +144,7 @@ export class SimulatedDisk implements Storage {
 
   syncDirectory(path: string): Operation<void> {
     return this.#operation("sync", path, () => {
-      this.#names(path).sync();
-      this.step();
+      this.sync(this.#names(path));
     });
   }
 
@@ -176,6 +191,14 @@ export class SimulatedDisk implements Storage {
       }
     }
     return highest;
+  }
+
+  sync(target: Content | Names): void {
+    const loss = this.onSync?.();
+    if (loss) target.lose(loss === "seen");
+    else target.sync();
+    this.step();
+    if (loss) throw new SystemError("EIO", "fsync");
   }
 
   #operation<T>(action: string, path: string, sync: () => T): Operation<T> {
@@ -249,8 +272,7 @@ class SimulatedFile implements StorageFile {
 
   sync(): Operation<void> {
     return operation("sync", this.path, () => {
-      this.content.sync();
-      this.disk.step();
+      this.disk.sync(this.content);
     });
   }
 

@@ -18,12 +18,14 @@ export async function runWorkload(
   effort: Effort,
   known: Map<number, string> = new Map(),
   wrap: Wrap = (storage) => storage,
+  begin: (world: World) => void = () => {},
 ): Promise<Outcome> {
   const { options, run } = WORKLOADS[name];
   const load: LoomOptions = { ...options, load: "copy" };
   const before = known.size;
   const explorer = new Explorer(effort, load, wrap, known);
   const world = new World(explorer, load, effort.seed, wrap);
+  begin(world);
   try {
     await run(world);
   } finally {

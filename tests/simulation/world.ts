@@ -2,15 +2,16 @@
  * A program on a simulated disk, and what may be found of its saves at any
  * moment: the language that workloads are written in.
  */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { LoomError, type LoomErrorCode, SystemError } from "../../src/errors.ts";
 import type { LoomOptions } from "../../src/options.ts";
 import type { Loom } from "../../mod.ts";
 import { FailingStorage, openSyncOn } from "../support/failing_storage.ts";
 import { Random } from "../support/random.ts";
+import { imageOf } from "../support/workloads.ts";
 import { SimulatedDisk } from "./disk.ts";
 import { type Explorer, fillPage, type Wrap } from "./explorer.ts";
-import { EMPTY, type Expected, type State, stateOf } from "./state.ts";
+import { EMPTY, type Expected, fingerprintOf, type State, stateOf } from "./state.ts";
 
 /** The loom's directory, and where its backups go. */
 export const HOME = "/disk/loom";
@@ -18,6 +19,8 @@ export const BACKUP = "/disk/backup";
 
 export class World {
   readonly disk = new SimulatedDisk();
+  /** Syncs that failed so far. */
+  failedSyncs = 0;
   readonly random: Random;
   readonly #pageSize: number;
   readonly #storage: FailingStorage;
@@ -43,7 +46,23 @@ export class World {
   }
 
   get loom(): Loom {
-    return this.#loom ??= openSyncOn(this.#storage, HOME, this.options);
+    return this.#loom ??= this.#despite(() => openSyncOn(this.#storage, HOME, this.options));
+  }
+
+  /** Does something once more, and once more, where a sync failed meanwhile. */
+  #despite<T>(action: () => T): T {
+    for (let failures = this.failedSyncs;; failures = this.failedSyncs) {
+      try {
+        return action();
+      } catch (error) {
+        this.#expectFailedSync(error, failures);
+      }
+    }
+  }
+
+  #expectFailedSync(error: unknown, failures: number): asserts error is LoomError {
+    if (this.failedSyncs === failures || !(error instanceof LoomError)) throw error;
+    assert(error.code === "IO" || error.code === "FAILED", error.message);
   }
 
   /** Gives pages new content: all of it, or now and then only a few bytes. */
@@ -84,17 +103,69 @@ export class World {
   save(...free: number[]): void {
     const next = this.#next(free);
     this.#expect(HOME, [this.#saved, next]);
-    const attachment = this.#attachment;
-    this.loom.saveSync({ isFree: (page) => free.includes(page), attachment });
-    this.#settle(next);
+    const failures = this.failedSyncs;
+    try {
+      this.loom.saveSync({
+        isFree: (page) => free.includes(page),
+        attachment: this.#attachment,
+      });
+      this.#settle(next);
+    } catch (error) {
+      this.#expectFailedSync(error, failures);
+      this.#afterFailure(error, next, () => this.save(...free));
+    }
   }
 
   /** Saves off the thread. */
   async saveAsync(): Promise<void> {
     const next = this.#next([]);
     this.#expect(HOME, [this.#saved, next]);
-    await this.loom.save({ attachment: this.#attachment });
-    this.#settle(next);
+    const failures = this.failedSyncs;
+    try {
+      await this.loom.save({ attachment: this.#attachment });
+      this.#settle(next);
+    } catch (error) {
+      this.#expectFailedSync(error, failures);
+      await this.#afterFailure(error, next, () => this.saveAsync());
+    }
+  }
+
+  /**
+   * A save failed. Before its commit it is undone, and made again; if that is refused,
+   * or the save was committed, the program has to be started again.
+   */
+  #afterFailure<T>(error: LoomError, next: State, again: () => T): T | void {
+    if (error.code === "IO") {
+      this.explorer.history.push({ state: next, undone: true });
+      const refused = this.#refusal();
+      if (!refused) {
+        this.#expect(HOME, [this.#saved]);
+        return again();
+      }
+      assertEquals(refused.code, "FAILED");
+    } else {
+      this.#expect(HOME, [next]);
+    }
+    const states = this.#expected.get(HOME)!;
+    this.#loom!.closeSync();
+    this.#loom = undefined;
+    const found = fingerprintOf(imageOf(this.loom), this.loom.attachment);
+    const state = states.find(({ fingerprint }) => fingerprint === found);
+    assert(state, `${found} in place of ${states.map(({ label }) => label).join(" or ")}`);
+    this.#settle(state);
+    this.#low = undefined;
+    this.#attachment = undefined;
+    this.#extent = state.bytes.length / this.#pageSize;
+  }
+
+  /** Why the loom can't be used any more, if so. */
+  #refusal(): LoomError | undefined {
+    try {
+      this.loom.check();
+    } catch (error) {
+      assert(error instanceof LoomError);
+      return error;
+    }
   }
 
   /** Saves, and lets a call fail that begins so: the save is undone. */
@@ -126,7 +197,13 @@ export class World {
   async backup(overwrite: boolean): Promise<void> {
     const old = this.#expected.get(BACKUP) ?? [EMPTY];
     this.#expect(BACKUP, [...old, this.#saved]);
-    await this.loom.backup(BACKUP, { overwrite });
+    const failures = this.failedSyncs;
+    try {
+      await this.loom.backup(BACKUP, { overwrite });
+    } catch (error) {
+      this.#expectFailedSync(error, failures);
+      return await this.backup(true);
+    }
     this.#expect(BACKUP, [this.#saved]);
   }
 

@@ -17,9 +17,11 @@ export interface Round {
  * The stores of a round. Worker 2 of 4 writes words 2, 6, 10, …: all workers write
  * to every page, and none overwrites what another wrote.
  */
-export function* storesOf(round: Round): Generator<[word: number, value: number]> {
+export function* storesOf(
+  round: Omit<Round, "buffer" | "gate"> & { buffer: ArrayBufferLike },
+): Generator<[word: number, value: number]> {
   const random = new Random(round.seed * round.count + round.index);
-  const slots = round.buffer.byteLength / 4 / round.count;
+  const slots = Math.floor(round.buffer.byteLength / 4 / round.count);
   for (let store = 0; store < round.stores; store++) {
     yield [random.below(slots) * round.count + round.index, random.below(2 ** 32)];
   }

@@ -18,17 +18,25 @@ export class StoreTarget {
   readonly view: DataView<ArrayBuffer>;
   readonly words: Uint32Array<ArrayBuffer>;
   readonly longs: BigUint64Array<ArrayBuffer>;
-  readonly wasm: WasmStores;
+  #wasm?: WasmStores;
 
   /** Stores go to the first `length` bytes: all, if it isn't given. */
-  constructor(memory: WebAssembly.Memory, readonly pageSize: number, length?: number) {
+  constructor(
+    private readonly memory: WebAssembly.Memory,
+    readonly pageSize: number,
+    length?: number,
+  ) {
     const buffer = memory.buffer as ArrayBuffer;
     length ??= buffer.byteLength;
     this.bytes = new Uint8Array(buffer, 0, length);
     this.view = new DataView(buffer, 0, length);
     this.words = new Uint32Array(buffer, 0, length / 4);
     this.longs = new BigUint64Array(buffer, 0, length / 8);
-    this.wasm = wasmStores(memory);
+  }
+
+  /** The memory as an instance sees it; there is none for shared memory. */
+  get wasm(): WasmStores {
+    return this.#wasm ??= wasmStores(this.memory);
   }
 
   /** Where a write of so many bytes begins: as often as not it crosses into a page. */
@@ -86,7 +94,9 @@ export const STORES: Record<string, Store> = {
   sort: ({ bytes, pageSize }, random) => {
     const page = random.below(bytes.length / pageSize - 1);
     const [first, end] = [page * pageSize, (page + 2) * pageSize];
-    crypto.getRandomValues(bytes.subarray(first, end));
+    for (let at = first; at < end; at += pageSize) {
+      crypto.getRandomValues(bytes.subarray(at, at + pageSize));
+    }
     bytes.subarray(first, end).sort();
     return { first, end };
   },

@@ -1,0 +1,46 @@
+/**
+ * A process that lives one life of a program, told as JSON in its first argument,
+ * and says after each save how many there were. It kills itself where it is told.
+ */
+import { Random } from "../support/random.ts";
+import { FailingStorage, openSyncOn } from "../support/failing_storage.ts";
+import { Writers } from "../support/writers.ts";
+import { ACTIONS } from "./actions.ts";
+import type { Life } from "./doomed_life.ts";
+import { Model } from "./model.ts";
+import { type Place, Program } from "./program.ts";
+
+const life: Life = JSON.parse(Deno.args[0]);
+const { doom } = life;
+
+let met = 0;
+const die = () => {
+  Deno.kill(Deno.pid, "SIGKILL");
+  return new Error("The process should be gone.");
+};
+let torn = false;
+const storage = new FailingStorage(({ action, name, length }) => {
+  if (torn) return die();
+  if (doom?.call !== `${action} ${name}` || met++ < doom.after) return;
+  torn = doom.torn && length > 1;
+  return torn ? 1 + new Random(life.seed).below(length - 1) : die();
+});
+
+using loom = openSyncOn(storage, life.directory, life.options);
+using writers = life.workers > 0 ? new Writers(life.workers) : undefined;
+const saved = new Uint8Array(loom.buffer, 0, loom.stats().imagePages * loom.pageSize).slice();
+const place: Place = {
+  directory: life.directory,
+  loom,
+  workers: writers && { count: life.workers, write: (round) => writers.write(round) },
+};
+const program = new Program(new Model(loom.size, loom.pageSize, saved), place, life.seed);
+console.log(JSON.stringify({ opened: true }));
+for (let step = 0; step < life.steps; step++) {
+  const before = program.saves;
+  await ACTIONS[program.random.pick(Object.keys(ACTIONS))](program);
+  if (program.saves > before) console.log(JSON.stringify({ saves: program.saves }));
+}
+program.compare();
+loom.closeSync();
+console.log(JSON.stringify({ calls: [...new Set(storage.calls)] }));
