@@ -48,11 +48,12 @@ export function* recognise(image: Image, pending?: PatchContent): Protocol<boole
   return false;
 }
 
-/** Of an image that ends within a page, the patch must bring that page. */
+/** Of an image that ends within a page which it had before, the patch must bring that page. */
 function* expectEnd(image: Image, pending: PatchContent): Protocol<void> {
   const size = yield* perform(image.file.size());
   const page = Math.floor(size / image.pageSize);
-  const torn = size % image.pageSize !== 0 && page < pending.total;
+  const kept = Math.min(pending.total, image.checksums?.identity?.pages ?? Infinity);
+  const torn = size % image.pageSize !== 0 && page < kept;
   if (torn && !pending.pages.includes(page)) {
     throw changed(image, `ends within page ${page}, which its patch doesn't bring`, page);
   }
