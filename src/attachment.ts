@@ -39,12 +39,16 @@ export interface Condition {
   key: bigint;
 }
 
-/** A file's content. */
-interface Slot {
+/** What the first sector of a file says. */
+interface Header {
   /** The later of two is the larger. */
   sequence: number;
   /** What it waits for; undefined where it is valid. */
   awaits?: Condition;
+}
+
+/** A file's content. */
+interface Slot extends Header {
   /** Empty where the save says that there is none any more. */
   bytes: Uint8Array<ArrayBuffer>;
 }
@@ -55,6 +59,8 @@ const NONE = new Uint8Array(0);
 export class Attachment {
   readonly #files: (StorageFile | undefined)[] = [undefined, undefined];
   readonly #slots: (Slot | undefined)[] = [undefined, undefined];
+  /** Of files whose bytes are not what their header says: the header. */
+  readonly #torn: (Header | "damaged" | undefined)[] = [undefined, undefined];
 
   private constructor(
     private readonly storage: Storage,
@@ -77,13 +83,39 @@ export class Attachment {
       for (const [index, name] of NAMES.entries()) {
         const file = yield* ifPresent(storage.open(join(directory, name), mode));
         attachment.#files[index] = file;
-        if (file) attachment.#slots[index] = yield* readSlot(file);
+        const found = file && (yield* readSlot(file));
+        if (found && found !== "damaged" && "bytes" in found) attachment.#slots[index] = found;
+        else attachment.#torn[index] = found;
       }
     } catch (error) {
       yield* attachment.close();
       throw error;
     }
     return attachment;
+  }
+
+  /**
+   * Sees that what is to be valid, once some conditions are met, can be read. A file
+   * that was being prepared when the power went may be torn; no other.
+   *
+   * @throws {LoomError} `CORRUPT_IMAGE`
+   */
+  expectWhole(met: Condition[]): void {
+    const valid = (header: Header | undefined) =>
+      header && (!header.awaits || isAmong(header.awaits, met)) ? header.sequence : -1;
+    for (const [index, torn] of this.#torn.entries()) {
+      const lost = torn === "damaged" ||
+        torn && valid(torn) > valid(this.#slots[1 - index]);
+      if (!lost) continue;
+      const path = join(this.directory, NAMES[index]);
+      throw new LoomError(
+        "CORRUPT_IMAGE",
+        `"${path}", which belongs to the last save, is damaged. Nothing was changed. Restore ` +
+          `the directory from a backup, or do without what can't be read: open with ` +
+          `{ adopt: true }.`,
+        { path },
+      );
+    }
   }
 
   /** The bytes of the last save that carried any; undefined where there are none. */
@@ -199,10 +231,11 @@ function isAmong(awaits: Condition | undefined, met: Condition[]): boolean {
 /** How a header says what is waited for. */
 const KINDS = [undefined, "patch", "image"] as const;
 
-function* readSlot(file: StorageFile): Protocol<Slot | undefined> {
+function* readSlot(file: StorageFile): Protocol<Slot | Header | "damaged" | undefined> {
   const words = new Uint32Array(SECTOR_BYTES / 4);
   const length = yield* readFully(file, new Uint8Array(words.buffer), 0);
-  if (length < SECTOR_BYTES || words[0] !== MAGIC || !isSealed(words)) return undefined;
+  if (length < SECTOR_BYTES || words.every((word) => word === 0)) return undefined;
+  if (words[0] !== MAGIC || !isSealed(words)) return "damaged";
   const [, version, sequence, waits, , , size, checksum] = words;
   if (version !== VERSION) {
     throw new LoomError(
@@ -212,12 +245,12 @@ function* readSlot(file: StorageFile): Protocol<Slot | undefined> {
       { path: file.path },
     );
   }
-  if (size > LIMIT_BYTES) return undefined;
+  const [kind, key] = [KINDS[waits], new BigUint64Array(words.buffer)[2]];
+  const header = { sequence, awaits: kind && { kind, key } };
+  if (size > LIMIT_BYTES) return header;
   const bytes = new Uint8Array(size);
   const read = yield* readFully(file, bytes, SECTOR_BYTES);
-  if (read < size || murmurHash3(bytes) !== checksum) return undefined;
-  const [kind, key] = [KINDS[waits], new BigUint64Array(words.buffer)[2]];
-  return { sequence, awaits: kind && { kind, key }, bytes };
+  return read < size || murmurHash3(bytes) !== checksum ? header : { ...header, bytes };
 }
 
 /** Says what a file holds, or that it holds nothing. */

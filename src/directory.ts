@@ -105,6 +105,9 @@ export function* openDirectory(
     else if (!settings.adopt) yield* expectNoImage(storage, settings, pending);
     if (settings.verify && image?.checksums) yield* expectAllPages(image, pending);
     attachment = yield* Attachment.open(storage, directory, mode);
+    if (!settings.adopt) {
+      attachment.expectWhole(yield* conditions(evidence, verdict, image));
+    }
     if (dryRun) {
       return { ...yield* look(lock, files, image, attachment, evidence, verdict), readAll };
     }

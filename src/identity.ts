@@ -3,7 +3,7 @@
  * the file was not touched since, page by page where it was. Says which save the
  * image is at. Changes no page.
  */
-import { checksumPages, wordsOf } from "./checksum.ts";
+import { checksumPages, isZero, wordsOf } from "./checksum.ts";
 import type { ImageIdentity } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
 import { type Image, READ_PAGES } from "./image.ts";
@@ -44,19 +44,22 @@ export function* recognise(image: Image, pending?: PatchContent): Protocol<boole
   if (inode !== identity.inode || !saving && last > identity.changed) {
     return (yield* expectAllPages(image, pending)) > 0;
   }
-  if (saving) yield* expectPages(image, pending, Math.ceil(image.pages / SAMPLE_PAGES));
+  if (saving) {
+    yield* expectPages(image, pending, Math.ceil(endOf(image, pending) / SAMPLE_PAGES));
+  }
   return false;
 }
 
-/** Of an image that ends within a page which it had before, the patch must bring that page. */
+/** An image that ends within a page needs it from the patch, or has begun to grow by a hole. */
 function* expectEnd(image: Image, pending: PatchContent): Protocol<void> {
   const size = yield* perform(image.file.size());
   const page = Math.floor(size / image.pageSize);
-  const kept = Math.min(pending.total, image.checksums?.identity?.pages ?? Infinity);
-  const torn = size % image.pageSize !== 0 && page < kept;
-  if (torn && !pending.pages.includes(page)) {
-    throw changed(image, `ends within page ${page}, which its patch doesn't bring`, page);
-  }
+  const whole = size % image.pageSize === 0 || page >= pending.total;
+  if (whole || pending.pages.includes(page)) return;
+  const end = new Uint8Array(image.pageSize);
+  yield* image.read(page, end);
+  if (isZero(end) && page >= (image.checksums?.identity?.pages ?? 0)) return;
+  throw changed(image, `ends within page ${page}, which its patch doesn't bring`, page);
 }
 
 /** Which save an image is at that has no patch pending, as far as it was ever known. */
