@@ -83,6 +83,13 @@ test("what a patch adds and doesn't bring must be a hole", (directory) => {
   assertEquals(refused(directory, "CORRUPT_IMAGE").page, 5);
 });
 
+test("an image that grew by much is looked at where it will be kept", (directory) => {
+  pending(directory);
+  Deno.truncateSync(`${directory}/image.bin`, 1024 * PAGE);
+  write(`${directory}/image.bin`, 2 * PAGE + 9, Uint8Array.of(7));
+  assertEquals(refused(directory, "CORRUPT_IMAGE").page, 2);
+});
+
 test("a torn image that no checksums tell of needs its patch for that page", (directory) => {
   pending(directory);
   Deno.removeSync(`${directory}/checksums.bin`);
