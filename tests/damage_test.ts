@@ -85,9 +85,14 @@ test("what a patch adds and doesn't bring must be a hole", (directory) => {
 
 test("an image that grew by much is looked at where it will be kept", (directory) => {
   pending(directory);
-  Deno.truncateSync(`${directory}/image.bin`, 1024 * PAGE);
-  write(`${directory}/image.bin`, 2 * PAGE + 9, Uint8Array.of(7));
-  assertEquals(refused(directory, "CORRUPT_IMAGE").page, 2);
+  // In the file that was left: of another, every page would be read.
+  const home = `${directory}.home`;
+  for (const { name } of Deno.readDirSync(directory)) {
+    Deno.writeFileSync(`${home}/${name}`, Deno.readFileSync(`${directory}/${name}`));
+  }
+  Deno.truncateSync(`${home}/image.bin`, 1024 * PAGE);
+  write(`${home}/image.bin`, 2 * PAGE + 9, Uint8Array.of(7));
+  assertEquals(refused(home, "CORRUPT_IMAGE").page, 2);
 });
 
 test("a torn image that no checksums tell of needs its patch for that page", (directory) => {
