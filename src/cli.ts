@@ -132,6 +132,8 @@ it. Where that is refused it says which switch would help, and changes nothing.
 Whatever a switch takes away is kept beside it, as NAME.aside-1 or a later number.
 
   --set-patch-aside  a patch that can't be applied and may still be needed
+  --set-attachment-aside
+                     what a save carried besides pages, where that is damaged
   --cut-tail         the torn end of an image that is no whole number of pages
   --adopt            take the image as it is, though it isn't what Loom left
   --start-empty      begin with nothing where image.bin is gone
@@ -141,6 +143,7 @@ Whatever a switch takes away is kept beside it, as NAME.aside-1 or a later numbe
 Exits with 1 if the directory still doesn't open.`,
     options: {
       "set-patch-aside": { type: "boolean" },
+      "set-attachment-aside": { type: "boolean" },
       "cut-tail": { type: "boolean" },
       "adopt": { type: "boolean" },
       "start-empty": { type: "boolean" },
@@ -151,6 +154,7 @@ Exits with 1 if the directory still doesn't open.`,
     *act(storage, [directory], options) {
       const report = yield* mend(storage, directory, {
         setPatchAside: options[SWITCHES.setPatchAside] === true,
+        setAttachmentAside: options[SWITCHES.setAttachmentAside] === true,
         cutTail: options[SWITCHES.cutTail] === true,
         adopt: options[SWITCHES.adopt] === true,
         startEmpty: options[SWITCHES.startEmpty] === true,

@@ -14,6 +14,7 @@ import type { MendReport, Remedy } from "./mend.ts";
 /** The switch of `loom recover` for each remedy. */
 export const SWITCHES: Record<Remedy, string> = {
   setPatchAside: "set-patch-aside",
+  setAttachmentAside: "set-attachment-aside",
   cutTail: "cut-tail",
   adopt: "adopt",
   startEmpty: "start-empty",

@@ -58,7 +58,11 @@ function* expectEnd(image: Image, pending: PatchContent): Protocol<void> {
   if (whole || pending.pages.includes(page)) return;
   const end = new Uint8Array(image.pageSize);
   yield* image.read(page, end);
-  if (isZero(end) && page >= (image.checksums?.identity?.pages ?? 0)) return;
+  const { checksums } = image;
+  if (checksums) yield* checksums.load();
+  const left = checksums?.identity?.pages;
+  const own = left === undefined ? (checksums?.at(page) ?? 0) !== 0 : page < left;
+  if (isZero(end) && !own) return;
   throw changed(image, `ends within page ${page}, which its patch doesn't bring`, page);
 }
 

@@ -14,6 +14,8 @@ import { ifPresent, quietly, readFully, type Storage, writeFully } from "./stora
 export interface MendOptions {
   /** Set a patch aside that can't be applied and may still be needed. */
   setPatchAside?: boolean;
+  /** Set aside what a save carried besides pages, where it is damaged. */
+  setAttachmentAside?: boolean;
   /** Cut the torn end off an image that is no whole number of pages. */
   cutTail?: boolean;
   /** Take the image as it is, though it isn't what Loom left. */
@@ -27,7 +29,13 @@ export interface MendOptions {
 }
 
 /** What is needed to get past a refusal. */
-export type Remedy = "setPatchAside" | "cutTail" | "adopt" | "startEmpty" | "pageSize";
+export type Remedy =
+  | "setPatchAside"
+  | "setAttachmentAside"
+  | "cutTail"
+  | "adopt"
+  | "startEmpty"
+  | "pageSize";
 
 /** One thing that was done. */
 export interface MendStep {
@@ -121,6 +129,7 @@ function* remedyFor(
   }
   if (code !== "CORRUPT_IMAGE") return undefined;
   if (isAbout(FILES.settings)) return "pageSize";
+  if (ATTACHMENTS.some(isAbout)) return "setAttachmentAside";
   const file = yield* ifPresent(storage.open(join(directory, FILES.image), "read"));
   if (!file) return "startEmpty";
   try {
@@ -131,6 +140,9 @@ function* remedyFor(
   }
   return "adopt";
 }
+
+/** They take turns: the one that is whole is of an older save, or can't be told from it. */
+const ATTACHMENTS = [FILES.attachment, FILES.otherAttachment];
 
 type Step = (storage: Storage, directory: string, options: MendOptions) => Protocol<string[]>;
 
@@ -148,6 +160,14 @@ const STEPS: Record<Remedy, Step> = {
     else yield* moveAside(storage, directory, FILES.control, control);
     yield* perform(storage.syncDirectory(directory));
     return moved ? [control, memory] : [control];
+  },
+  *setAttachmentAside(storage, directory) {
+    const free = yield* asideNames(storage, directory, ATTACHMENTS);
+    const aside: string[] = [];
+    for (const [index, name] of ATTACHMENTS.entries()) {
+      if (yield* moveAside(storage, directory, name, free[index])) aside.push(free[index]);
+    }
+    return aside;
   },
   *cutTail(storage, directory) {
     const pageSize = yield* pageSizeOf(storage, directory);
@@ -172,8 +192,11 @@ const STEPS: Record<Remedy, Step> = {
   *startEmpty(storage, directory, options) {
     const control = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
     if (control) yield* perform(control.close());
-    const patch = control ? yield* STEPS.setPatchAside(storage, directory, options) : [];
-    return [...patch, ...yield* STEPS.adopt(storage, directory, options)];
+    return [
+      ...control ? yield* STEPS.setPatchAside(storage, directory, options) : [],
+      ...yield* STEPS.setAttachmentAside(storage, directory, options),
+      ...yield* STEPS.adopt(storage, directory, options),
+    ];
   },
   *pageSize(storage, directory, { pageSize }) {
     const [aside] = yield* asideNames(storage, directory, [FILES.settings]);

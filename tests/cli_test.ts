@@ -212,6 +212,29 @@ test("damaged checksums are named", async (directory) => {
   assertStringIncludes(stdout, "its first sector");
 });
 
+test("a damaged attachment is kept, and done without", async (directory) => {
+  {
+    using loom = Loom.openSync(directory, options);
+    for (const save of [1, 2]) {
+      new Uint8Array(loom.buffer)[0] = save;
+      loom.saveSync({ attachment: Uint8Array.of(save) });
+    }
+  }
+  const whole = [0, 1].map((n) => Deno.readFileSync(`${directory}/attachment.${n}`));
+  write(`${directory}/attachment.1`, 512, 7);
+  assertEquals((await looking("verify", directory)).code, 1);
+  const refused = await looking("recover", directory, "--adopt", "--json");
+  assertEquals([refused.code, refused.json.remedy], [1, "setAttachmentAside"]);
+  const { code, json } = await loom("recover", directory, "--set-attachment-aside", "--json");
+  assertEquals([code, json.steps[0].aside], [0, [
+    "attachment.0.aside-1",
+    "attachment.1.aside-1",
+  ]]);
+  assert(sameBytes(Deno.readFileSync(`${directory}/attachment.0.aside-1`), whole[0]));
+  using opened = Loom.openSync(directory, { ...options, verify: true });
+  assertEquals([new Uint8Array(opened.buffer)[0], opened.attachment], [2, undefined]);
+});
+
 test("a torn tail is kept when it is cut off", async (directory) => {
   healthy(directory);
   Deno.writeFileSync(`${directory}/image.bin`, new Uint8Array(100).fill(5), { append: true });

@@ -83,6 +83,31 @@ test("what a patch adds and doesn't bring must be a hole", (directory) => {
   assertEquals(refused(directory, "CORRUPT_IMAGE").page, 5);
 });
 
+test("a page that was cut is missed by its checksum, whose image nobody knows", (directory) => {
+  const home = `${directory}.home`;
+  {
+    using loom = Loom.openSync(home, options);
+    new Uint8Array(loom.buffer)[4 * PAGE - 1] = 1;
+    loom.saveSync();
+  }
+  doomedCopy(home, directory, options, (bytes) => bytes[6 * PAGE] = 2);
+  Deno.truncateSync(`${directory}/image.bin`, 4 * PAGE - 1);
+  flip(`${directory}/checksums.bin`, 20);
+  assertEquals(refused(directory, "CORRUPT_IMAGE").page, 3);
+});
+
+test("an image that grew by much is looked at where it will be kept", (directory) => {
+  pending(directory);
+  // In the file that was left: of another, every page would be read.
+  const home = `${directory}.home`;
+  for (const { name } of Deno.readDirSync(directory)) {
+    Deno.writeFileSync(`${home}/${name}`, Deno.readFileSync(`${directory}/${name}`));
+  }
+  Deno.truncateSync(`${home}/image.bin`, 1024 * PAGE);
+  write(`${home}/image.bin`, 2 * PAGE + 9, Uint8Array.of(7));
+  assertEquals(refused(home, "CORRUPT_IMAGE").page, 2);
+});
+
 test("a torn image that no checksums tell of needs its patch for that page", (directory) => {
   pending(directory);
   Deno.removeSync(`${directory}/checksums.bin`);
