@@ -156,17 +156,28 @@ export class Attachment {
     const current = this.#current;
     const index = current === 0 ? 1 : 0;
     this.#slots[index] = undefined;
-    let file = this.#files[index];
-    if (!file) {
-      const path = join(this.directory, NAMES[index]);
-      file = this.#files[index] = yield* perform(this.storage.open(path, "create"));
-      yield* perform(this.storage.syncDirectory(this.directory));
-    }
+    const file = this.#files[index] ??= yield* this.#create(NAMES[index]);
     yield* writeFully(file, bytes, SECTOR_BYTES);
+    // A sync that failed may have lost the length that the file seems to have.
+    yield* perform(file.truncate(SECTOR_BYTES + bytes.length));
     const sequence = (this.#slots[current]?.sequence ?? 0) + 1;
     this.#slots[index] = { sequence, awaits, bytes };
     yield* writeHeader(file, this.#slots[index]);
     return file;
+  }
+
+  /** Creates a file whose name is durable. */
+  *#create(name: string): Protocol<StorageFile> {
+    const path = join(this.directory, name);
+    yield* ifPresent(this.storage.remove(path));
+    const file = yield* perform(this.storage.open(path, "create"));
+    try {
+      yield* perform(this.storage.syncDirectory(this.directory));
+      return file;
+    } catch (error) {
+      yield* quietly(perform(file.close()));
+      throw error;
+    }
   }
 
   /**
@@ -196,11 +207,15 @@ export class Attachment {
 
   /**
    * Makes what a dead process prepared valid, if what it waited for is there. What that
-   * process said of it last may not be durable yet, and becomes so.
+   * process said of it last may not be durable yet, and becomes so: it is said again,
+   * since a sync that failed makes the next one forget it.
    */
   *settle(met: Condition[]): Protocol<void> {
     const slot = this.#slots[this.#waiting];
     const files = slot ? [] : this.#files.filter((file) => file !== undefined);
+    for (const [index, file] of this.#files.entries()) {
+      if (!slot && file && this.#slots[index]) yield* writeHeader(file, this.#slots[index]);
+    }
     if (slot && isAmong(slot.awaits, met)) {
       // An image that was just renamed may lose its name again.
       if (slot.awaits?.kind === "image") {
