@@ -140,8 +140,13 @@ export function* backup(
 /** Leaves nothing of a directory that was made for a backup that failed. */
 function* removeCreated(storage: Storage, directory: string): Protocol<void> {
   const { image, checksums, attachment, otherAttachment, settings, newSettings } = FILES;
-  const names = [image, checksums, attachment, otherAttachment, settings, newSettings];
-  for (const name of names) {
+  // An image without what belongs to it would be taken for a save, and checksums
+  // without their image for a loss.
+  for (const name of [checksums, image]) {
+    yield* quietly(perform(storage.remove(join(directory, name))));
+    yield* quietly(perform(storage.syncDirectory(directory)));
+  }
+  for (const name of [attachment, otherAttachment, settings, newSettings]) {
     yield* quietly(perform(storage.remove(join(directory, name))));
   }
   yield* quietly(perform(storage.removeDirectory(directory)));
