@@ -18,6 +18,7 @@ const PROGRAMS = [
   "truncation",
   "free pages",
   "saves off the thread",
+  "attachments",
 ];
 
 for (const program of PROGRAMS) {
