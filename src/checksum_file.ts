@@ -40,7 +40,7 @@ export interface ImageIdentity {
   pages: number;
   /** How many saves it has seen. */
   generation: number;
-  /** The file itself, and when it was last changed. */
+  /** The file itself, and a time by which all its changes were made. */
   inode: bigint;
   changed: bigint;
   /** Word 1 of the control.bin that was applied last. */

@@ -184,7 +184,8 @@ function* ensureChecksums(
 /** Says what the image is now, where that isn't said already. */
 function* identifyAgain(image: Image): Protocol<void> {
   const identity = image.checksums!.identity;
-  const { inode, changed } = yield* perform(image.file.state());
+  const { inode } = yield* perform(image.file.state());
+  const changed = yield* perform(image.file.lastChange());
   const same = identity && !identity.saving && identity.control === 0n &&
     identity.pages === image.pages &&
     identity.inode === inode && identity.changed === changed;
@@ -213,7 +214,7 @@ function* look(
   const { memory } = evidence;
   evidence.memory = undefined;
   if (memory) yield* perform(memory.close());
-  const recovery: Recovery = verdict.action === "none"
+  const recovery: Recovery = verdict.action === "none" || verdict.patch === "none"
     ? { patch: "none" }
     : { patch: verdict.patch, reason: `dry run: left in place; ${verdict.reason}` };
   return { image, recovery, files, attachment, lock };

@@ -1,22 +1,18 @@
 /**
- * The real storage: files through node:fs, whose descriptors are the system's
- * and whose reads and writes are positional; locks through Deno. Thin on
- * purpose: no retries, no policy, errors as the system gives them.
+ * The real storage. Deno opens files, which asks for its permissions, and deals with
+ * names; the library reads and writes, since only it tells the descriptors that mapping
+ * needs. Thin on purpose: no retries, no policy, errors as the system gives them.
  */
-import fs from "node:fs";
 import { checked, type Native } from "./native.ts";
 import { systemCode, SystemError } from "./errors.ts";
-import { type Operation, together } from "./protocol.ts";
+import type { Operation } from "./protocol.ts";
 import type { FileState, Lock, OpenMode, Storage, StorageFile } from "./storage.ts";
 
-/** Turns a call that takes a callback into a promise. */
-function off<T>(call: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
-  return new Promise((resolve, reject) =>
-    call((error, value) => error ? reject(error) : resolve(value as T))
-  );
-}
-
-const FLAGS: Record<OpenMode, string> = { read: "r", update: "r+", create: "wx+" };
+const OPTIONS: Record<OpenMode, Deno.OpenOptions> = {
+  read: { read: true },
+  update: { read: true, write: true },
+  create: { read: true, write: true, createNew: true, mode: 0o644 },
+};
 
 const LARGE_BYTES = 512 << 10;
 
@@ -27,111 +23,177 @@ class DiskFile implements StorageFile {
     private readonly native: Native,
   ) {}
 
-  private operation<T>(
+  /** A call of the library, in this thread or off it. */
+  private call<T>(
     action: string,
-    sync: () => T,
-    async: () => Promise<T>,
+    name: string,
+    sync: () => number | bigint,
+    async: () => Promise<number | bigint>,
+    result: (value: number) => T,
   ): Operation<T> {
-    return { action, path: this.path, sync, async };
+    return {
+      action,
+      path: this.path,
+      sync: () => result(checked(sync(), name)),
+      async: async () => result(checked(await async(), name)),
+    };
+  }
+
+  /** A call that takes microseconds: not worth a thread. */
+  private quick<T>(action: string, call: () => T): Operation<T> {
+    return { action, path: this.path, sync: call, async: () => defer(call) };
   }
 
   size(): Operation<number> {
-    return this.operation(
-      "look at",
-      () => fs.fstatSync(this.descriptor).size,
-      async () => (await off<fs.Stats>((done) => fs.fstat(this.descriptor, done))).size,
-    );
+    return this.quick("look at", () => Number(this.#state(null)[0]));
   }
 
   state(): Operation<FileState> {
-    const look = () => {
-      const words = new BigUint64Array(4);
-      const path = new TextEncoder().encode(this.path + "\0");
-      checked(this.native.loom_file_state(this.descriptor, path, words), "fstat");
-      const [size, inode, changed, named] = words;
-      return { size: Number(size), inode, changed, isNamed: named === 1n };
-    };
-    return this.operation("look at", look, () => defer(look));
+    return this.quick("look at", () => {
+      const [size, inode, named] = this.#state(cString(this.path));
+      return { size: Number(size), inode, isNamed: named === 1n };
+    });
+  }
+
+  #state(path: Uint8Array<ArrayBuffer> | null): BigUint64Array {
+    const words = new BigUint64Array(3);
+    checked(this.native.loom_file_state(this.descriptor, path, words), "stat");
+    return words;
+  }
+
+  lastChange(): Operation<bigint> {
+    return this.quick("look at", () => {
+      const time = this.native.loom_last_change(this.descriptor);
+      if (time < 0n) checked(time, "fstat");
+      return time;
+    });
+  }
+
+  changedBy(): Operation<bigint> {
+    return this.quick("look at", () => BigInt(Date.now() + 1) * 1_000_000n);
   }
 
   read(into: Uint8Array, position: number): Operation<number> {
-    return this.operation(
+    const { loom_read, loom_read_off_thread } = this.native;
+    const call = [this.descriptor, unshared(into), into.length, BigInt(position)] as const;
+    return this.call(
       "read",
-      () => fs.readSync(this.descriptor, into, 0, into.length, position),
-      () =>
-        off<number>((done) => fs.read(this.descriptor, into, 0, into.length, position, done)),
+      "read",
+      () => loom_read(...call),
+      () => loom_read_off_thread(...call),
+      (count) => count,
     );
   }
 
   write(from: Uint8Array, position: number): Operation<number> {
-    return this.operation(
+    const { loom_write, loom_write_off_thread } = this.native;
+    const start = isWorthStarting(position, from.length) ? 1 : 0;
+    const call = [
+      this.descriptor,
+      unshared(from),
+      from.length,
+      BigInt(position),
+      start,
+    ] as const;
+    return this.call(
       "write",
-      () => {
-        const count = fs.writeSync(this.descriptor, from, 0, from.length, position);
-        if (isWorthStarting(position, count)) {
-          this.native.loom_start_writeback(...this.range(position, count));
-        }
-        return count;
-      },
-      async () => {
-        const count = await off<number>((done) =>
-          fs.write(this.descriptor, from, 0, from.length, position, done)
-        );
-        if (isWorthStarting(position, count)) {
-          await this.native.loom_start_writeback_off_thread(...this.range(position, count));
-        }
-        return count;
-      },
+      "write",
+      () => loom_write(...call),
+      () => loom_write_off_thread(...call),
+      (count) => count,
     );
   }
 
-  private range(position: number, length: number): [number, bigint, bigint] {
-    return [this.descriptor, BigInt(position), BigInt(length)];
-  }
-
   truncate(size: number): Operation<void> {
-    return this.operation(
+    const { loom_truncate, loom_truncate_off_thread } = this.native;
+    const call = [this.descriptor, BigInt(size)] as const;
+    return this.call(
       "resize",
-      () => fs.ftruncateSync(this.descriptor, size),
-      () => off<void>((done) => fs.ftruncate(this.descriptor, size, done)),
+      "ftruncate",
+      () => loom_truncate(...call),
+      () => loom_truncate_off_thread(...call),
+      () => {},
     );
   }
 
   allocate(position: number, length: number): Operation<boolean> {
-    const range = this.range(position, length);
     const { loom_allocate, loom_allocate_off_thread } = this.native;
-    return this.operation(
-      "reserve space for",
-      () => wasAllocated(loom_allocate(...range)),
-      async () => wasAllocated(await loom_allocate_off_thread(...range)),
-    );
+    const call = [this.descriptor, BigInt(position), BigInt(length)] as const;
+    return {
+      action: "reserve space for",
+      path: this.path,
+      sync: () => wasAllocated(loom_allocate(...call)),
+      async: async () => wasAllocated(await loom_allocate_off_thread(...call)),
+    };
   }
 
   hasHoles(): Operation<boolean> {
-    const look = () => {
-      const size = fs.fstatSync(this.descriptor).size;
-      if (size === 0) return false;
+    return this.quick("look at", () => {
+      const [size] = this.#state(null);
+      if (size === 0n) return false;
       const hole = this.native.loom_seek(this.descriptor, 0n, 1);
-      return hole < 0n || Number(hole) < size;
-    };
-    return this.operation("look at", look, () => Promise.resolve().then(look));
+      return hole < 0n || hole < size;
+    });
   }
 
   sync(): Operation<void> {
-    return this.operation(
-      "sync",
-      () => fs.fdatasyncSync(this.descriptor),
-      () => off<void>((done) => fs.fdatasync(this.descriptor, done)),
-    );
+    return syncing(this.native, "sync", this.path, [this.descriptor]);
   }
 
   close(): Operation<void> {
-    return this.operation(
-      "close",
-      () => fs.closeSync(this.descriptor),
-      () => off<void>((done) => fs.close(this.descriptor, done)),
-    );
+    return this.quick("close", () => {
+      checked(this.native.loom_close(this.descriptor), "close");
+    });
   }
+}
+
+/** Makes files durable, all at the same time. */
+function syncing(
+  native: Native,
+  action: string,
+  path: string,
+  descriptors: number[],
+  directory?: string,
+): Operation<void> {
+  const begin = () => {
+    const last = directory === undefined ? -1 : openNative(native, directory, DIRECTORY);
+    const list = Int32Array.from(last < 0 ? descriptors : [...descriptors, last]);
+    const end = (result: number) => {
+      if (last >= 0) native.loom_close(last);
+      checked(result, "fdatasync");
+    };
+    return { call: [list, list.length, last < 0 ? 0 : 1] as const, end };
+  };
+  return {
+    action,
+    path,
+    sync: () => {
+      const { call, end } = begin();
+      end(native.loom_sync_together(...call));
+    },
+    async: async () => {
+      const { call, end } = begin();
+      end(await native.loom_sync_together_off_thread(...call));
+    },
+  };
+}
+
+/** To the type that the library takes: shared memory does as well. */
+function unshared(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return bytes as Uint8Array<ArrayBuffer>;
+}
+
+/** How the library opens a file. */
+const READ = 0;
+const UPDATE = 1;
+const DIRECTORY = 2;
+
+function openNative(native: Native, path: string, mode: number): number {
+  return checked(native.loom_open(cString(path), mode), "open");
+}
+
+function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text + "\0");
 }
 
 /**
@@ -158,29 +220,27 @@ export class Disk implements Storage {
   constructor(private readonly native: Native) {}
 
   open(path: string, mode: OpenMode): Operation<StorageFile> {
-    const file = (descriptor: number) => {
+    const open = () => {
+      using permitted = Deno.openSync(path, OPTIONS[mode]);
+      const { ino, isDirectory } = permitted.statSync();
       // The system opens a directory for reading too, as if it were an empty file.
-      if (mode === "read" && fs.fstatSync(descriptor).isDirectory()) {
-        fs.closeSync(descriptor);
-        throw new SystemError("EISDIR", "open");
-      }
-      return new DiskFile(path, descriptor, this.native);
+      if (isDirectory) throw new SystemError("EISDIR", "open");
+      const descriptor = openNative(this.native, path, mode === "read" ? READ : UPDATE);
+      const file = new DiskFile(path, descriptor, this.native);
+      if (Number(file.state().sync().inode) === ino) return file;
+      file.close().sync();
+      throw new SystemError("EAGAIN", "open");
     };
-    return {
-      action: mode === "create" ? "create" : "open",
-      path,
-      sync: () => file(fs.openSync(path, FLAGS[mode], 0o644)),
-      async: async () =>
-        file(await off<number>((done) => fs.open(path, FLAGS[mode], 0o644, done))),
-    };
+    const action = mode === "create" ? "create" : "open";
+    return { action, path, sync: open, async: () => defer(open) };
   }
 
   createDirectory(path: string): Operation<boolean> {
     const create = () => {
       try {
-        fs.mkdirSync(path, 0o755);
+        Deno.mkdirSync(path, { mode: 0o755 });
       } catch (error) {
-        if (systemCode(error) === "EEXIST") return false;
+        if (error instanceof Deno.errors.AlreadyExists) return false;
         throw error;
       }
       this.#syncParent(path);
@@ -195,71 +255,46 @@ export class Disk implements Storage {
   }
 
   #syncParent(path: string): void {
-    const descriptor = fs.openSync(path, "r");
+    const descriptor = openNative(this.native, path, DIRECTORY);
     try {
       checked(this.native.loom_sync_parent(descriptor), "fsync");
     } catch (error) {
       // A directory may be used by those who may not read the one above it.
       if (systemCode(error) !== "EACCES") throw error;
     } finally {
-      fs.closeSync(descriptor);
+      this.native.loom_close(descriptor);
     }
   }
 
   removeDirectory(path: string): Operation<void> {
-    const remove = () => fs.rmdirSync(path);
+    const remove = () => Deno.removeSync(path);
     return { action: "remove", path, sync: remove, async: () => defer(remove) };
   }
 
   isDirectory(path: string): Operation<boolean | null> {
-    const look = () => fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? null;
+    const look = () => {
+      try {
+        return Deno.statSync(path).isDirectory;
+      } catch (error) {
+        if (["ENOENT", "ENOTDIR"].includes(systemCode(error)!)) return null;
+        throw error;
+      }
+    };
     return { action: "look at", path, sync: look, async: () => defer(look) };
   }
 
   list(path: string): Operation<string[]> {
-    const list = () => fs.readdirSync(path);
+    const list = () => Array.from(Deno.readDirSync(path), ({ name }) => name);
     return { action: "list", path, sync: list, async: () => defer(list) };
   }
 
   syncDirectory(path: string): Operation<void> {
-    return {
-      action: "sync",
-      path,
-      sync: () => {
-        const descriptor = fs.openSync(path, "r");
-        try {
-          fs.fsyncSync(descriptor);
-        } finally {
-          fs.closeSync(descriptor);
-        }
-      },
-      async: async () => {
-        const descriptor = await off<number>((done) => fs.open(path, "r", done));
-        try {
-          await off<void>((done) => fs.fsync(descriptor, done));
-        } finally {
-          fs.closeSync(descriptor);
-        }
-      },
-    };
+    return syncing(this.native, "sync", path, [], path);
   }
 
   syncTogether(files: StorageFile[], directory?: string): Operation<void> {
-    const operations = files.map((file) => file.sync());
-    if (directory !== undefined) operations.push(this.syncDirectory(directory));
-    const sync = () => {
-      const descriptors = files.map(({ descriptor }) => descriptor);
-      const last = directory === undefined ? undefined : fs.openSync(directory, "r");
-      if (last !== undefined) descriptors.push(last);
-      try {
-        const list = Int32Array.from(descriptors);
-        const whole = last === undefined ? 0 : 1;
-        checked(this.native.loom_sync_together(list, list.length, whole), "fdatasync");
-      } finally {
-        if (last !== undefined) fs.closeSync(last);
-      }
-    };
-    return { ...together(operations), sync };
+    const descriptors = files.map(({ descriptor }) => descriptor);
+    return syncing(this.native, "sync", files[0].path, descriptors, directory);
   }
 
   lock(path: string, exclusive: boolean): Operation<Lock | null> {
@@ -278,18 +313,13 @@ export class Disk implements Storage {
   }
 
   rename(from: string, to: string): Operation<void> {
-    const rename = () => fs.renameSync(from, to);
+    const rename = () => Deno.renameSync(from, to);
     return { action: "rename", path: from, sync: rename, async: () => defer(rename) };
   }
 
   remove(path: string): Operation<void> {
-    const remove = () => fs.unlinkSync(path);
-    return {
-      action: "remove",
-      path,
-      sync: remove,
-      async: () => off<void>((done) => fs.unlink(path, done)),
-    };
+    const remove = () => Deno.removeSync(path);
+    return { action: "remove", path, sync: remove, async: () => defer(remove) };
   }
 }
 

@@ -40,7 +40,8 @@ export function* recognise(image: Image, pending?: PatchContent): Protocol<boole
     ? image.pages >= Math.min(pages, pending.total)
     : image.pages === pages || image.pages === saving?.total;
   if (!fits) throw changed(image, `has ${image.pages} pages and was left with ${pages}`);
-  const { inode, changed: last } = yield* perform(image.file.state());
+  const { inode } = yield* perform(image.file.state());
+  const last = yield* perform(image.file.lastChange());
   if (inode !== identity.inode || !saving && last > identity.changed) {
     return (yield* expectAllPages(image, pending)) > 0;
   }

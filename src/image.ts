@@ -193,8 +193,15 @@ export class Image {
 
   /** Says that the image is what was announced. The next announcement makes it durable. */
   *arrive(): Protocol<void> {
-    const { generation, saving, control } = this.checksums!.identity!;
-    yield* this.identify(generation + 1, saving!.control, control);
+    const { generation, saving, control, inode } = this.checksums!.identity!;
+    yield* this.checksums!.identify({
+      pages: this.pages,
+      generation: generation + 1,
+      inode,
+      changed: yield* perform(this.file.changedBy()),
+      applied: saving!.control,
+      control,
+    });
   }
 
   /** Says that no announced save will come, nor any without being announced. */
@@ -204,10 +211,18 @@ export class Image {
   }
 
   /** Says what the image is now. */
-  *identify(generation: number, applied?: number, control = 0n): Protocol<void> {
-    const { inode, changed } = yield* perform(this.file.state());
+  *identify(generation: number, applied?: number): Protocol<void> {
+    const { inode } = yield* perform(this.file.state());
+    const changed = yield* perform(this.file.lastChange());
     const { pages } = this;
-    yield* this.checksums!.identify({ pages, generation, inode, changed, applied, control });
+    yield* this.checksums!.identify({
+      pages,
+      generation,
+      inode,
+      changed,
+      applied,
+      control: 0n,
+    });
   }
 
   *close(): Protocol<void> {

@@ -56,7 +56,7 @@ export interface PatchFacts {
   pages: number;
   /** Why it isn't whole. */
   torn?: string;
-  origin: Origin;
+  origin: Exclude<Origin, "resting">;
   /** Of a torn one, how many of its pages the image already carries. */
   carried: number;
 }
@@ -284,7 +284,8 @@ function* look(
 }
 
 function* imageFacts(image: Image): Protocol<ImageFacts> {
-  const { size, inode, changed } = yield* perform(image.file.state());
+  const { size, inode } = yield* perform(image.file.state());
+  const changed = yield* perform(image.file.lastChange());
   const { pages, pageSize, checksums } = image;
   const tornBytes = size - pages * pageSize;
   if (!checksums) return { pages, tornBytes, identity: "unknown" };
@@ -324,6 +325,7 @@ function* gather(
 function patchFacts(evidence: Evidence | Trouble): PatchFacts | undefined {
   if ("code" in evidence || !evidence.control) return undefined;
   const { control, torn, origin, carried } = evidence;
+  if (origin === "resting") return undefined;
   const { version, total, pages } = control;
   return { version, total, pages: pages.length, torn, origin, carried };
 }

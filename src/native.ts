@@ -8,8 +8,8 @@
  */
 import embedded from "../ffi/lib/x86_64-unknown-linux-gnu.json" with { type: "json" };
 import { LoomError, SystemError } from "./errors.ts";
+import { pathOfFileUrl } from "./file_url.ts";
 import { cacheLibrary, permitted } from "./library_cache.ts";
-import { fileURLToPath } from "node:url";
 
 const SYMBOLS = {
   loom_system_page_size: { parameters: [], result: "i32" },
@@ -149,18 +149,50 @@ const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
-  loom_start_writeback: {
+  loom_open: {
+    parameters: [
+      "buffer", // path, ending in zero
+      "u32", // 0 to read, 1 to read and write, 2 a directory
+    ],
+    result: "i32",
+  },
+  loom_close: { parameters: ["i32"], result: "i32" },
+  loom_read: {
     parameters: [
       "i32", // descriptor
+      "buffer", // where to
+      "u32", // how many bytes
       "u64", // offset
-      "u64", // length
     ],
-    result: "void",
+    result: "i32", // how many there were
   },
-  loom_start_writeback_off_thread: {
-    name: "loom_start_writeback",
-    parameters: ["i32", "u64", "u64"],
-    result: "void",
+  loom_read_off_thread: {
+    name: "loom_read",
+    parameters: ["i32", "buffer", "u32", "u64"],
+    result: "i32",
+    nonblocking: true,
+  },
+  loom_write: {
+    parameters: [
+      "i32", // descriptor
+      "buffer", // where from
+      "u32", // how many bytes
+      "u64", // offset
+      "u32", // 1 to begin writing them out
+    ],
+    result: "i32", // how many were written
+  },
+  loom_write_off_thread: {
+    name: "loom_write",
+    parameters: ["i32", "buffer", "u32", "u64", "u32"],
+    result: "i32",
+    nonblocking: true,
+  },
+  loom_truncate: { parameters: ["i32", "u64"], result: "i32" },
+  loom_truncate_off_thread: {
+    name: "loom_truncate",
+    parameters: ["i32", "u64"],
+    result: "i32",
     nonblocking: true,
   },
   loom_checksum_pages: {
@@ -184,11 +216,12 @@ const SYMBOLS = {
   loom_file_state: {
     parameters: [
       "i32", // descriptor
-      "buffer", // path, ending in zero
-      "buffer", // four 64-bit words: size, inode, time of last change in ns, 1 if so named
+      "buffer", // path, ending in zero, or null
+      "buffer", // three 64-bit words: size, inode, 1 if that path leads to it
     ],
     result: "i32",
   },
+  loom_last_change: { parameters: ["i32"], result: "i64" },
   loom_sync_together: {
     parameters: [
       "buffer", // descriptors
@@ -196,6 +229,12 @@ const SYMBOLS = {
       "u32", // 1 if the last is a directory
     ],
     result: "i32",
+  },
+  loom_sync_together_off_thread: {
+    name: "loom_sync_together",
+    parameters: ["buffer", "u32", "u32"],
+    result: "i32",
+    nonblocking: true,
   },
   loom_sync_parent: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
@@ -225,7 +264,7 @@ function findLibrary(module: string): string {
   }
   if (module.startsWith("file:")) {
     const extension = os === "darwin" ? "dylib" : "so";
-    return fileURLToPath(new URL(`../ffi/lib/${target}.${extension}`, module));
+    return pathOfFileUrl(new URL(`../ffi/lib/${target}.${extension}`, module));
   }
   if (target === embedded.target) return cacheLibrary(embedded);
   throw new LoomError("LIBRARY", `Loom brings no native library for ${target}. ${BUILD}`);
@@ -275,35 +314,45 @@ function bind(path: string, name: keyof Native): unknown {
   }
 }
 
+/** Numbers that Linux and macOS have in common. */
+const COMMON: Record<number, string> = {
+  1: "EPERM",
+  2: "ENOENT",
+  4: "EINTR",
+  5: "EIO",
+  6: "ENXIO",
+  9: "EBADF",
+  12: "ENOMEM",
+  13: "EACCES",
+  17: "EEXIST",
+  20: "ENOTDIR",
+  21: "EISDIR",
+  22: "EINVAL",
+  23: "ENFILE",
+  24: "EMFILE",
+  26: "ETXTBSY",
+  27: "EFBIG",
+  28: "ENOSPC",
+  30: "EROFS",
+};
+
 const ERRNO: Record<number, string> = Deno.build.os === "darwin"
   ? {
-    1: "EPERM",
-    4: "EINTR",
-    5: "EIO",
-    9: "EBADF",
-    12: "ENOMEM",
-    13: "EACCES",
-    22: "EINVAL",
-    24: "EMFILE",
-    28: "ENOSPC",
-    30: "EROFS",
+    ...COMMON,
+    35: "EAGAIN",
     45: "ENOTSUP",
+    62: "ELOOP",
+    63: "ENAMETOOLONG",
     69: "EDQUOT",
   }
   : {
-    1: "EPERM",
-    4: "EINTR",
-    5: "EIO",
-    6: "ENXIO",
-    9: "EBADF",
-    12: "ENOMEM",
-    13: "EACCES",
-    22: "EINVAL",
-    24: "EMFILE",
-    28: "ENOSPC",
-    30: "EROFS",
+    ...COMMON,
+    11: "EAGAIN",
+    36: "ENAMETOOLONG",
     38: "ENOSYS",
+    40: "ELOOP",
     95: "ENOTSUP",
+    116: "ESTALE",
     122: "EDQUOT",
   };
 

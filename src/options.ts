@@ -1,5 +1,6 @@
 /** The options of a loom, checked before anything is touched. */
 import { LoomError } from "./errors.ts";
+import { pathOfFileUrl } from "./file_url.ts";
 import {
   DEFAULT_PAGE_SIZE,
   DEFAULT_SIZE,
@@ -9,7 +10,6 @@ import {
   MAXIMUM_SIZE,
   WASM_PAGE_SIZE,
 } from "./layout.ts";
-import { fileURLToPath } from "node:url";
 
 /** How writes are noticed: the best that works here, or one by name. */
 export type Tracker = "auto" | "signal" | "userfaultfd";
@@ -117,10 +117,11 @@ function bad(message: string): LoomError {
 /** A directory given as a path or a file: URL. */
 export function pathOf(directory: string | URL, what: string): string {
   if (directory instanceof URL) {
-    if (directory.protocol !== "file:") {
-      throw bad(`${what} must be a path or a file: URL, not "${directory}".`);
+    try {
+      return pathOfFileUrl(directory);
+    } catch (error) {
+      throw bad(`${what} must be a path or a file: URL: ${(error as Error).message}.`);
     }
-    return fileURLToPath(directory);
   }
   if (typeof directory !== "string" || directory === "" || directory.includes("\0")) {
     throw bad(`${what} must be a path or a file: URL, not ${JSON.stringify(directory)}.`);

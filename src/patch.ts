@@ -38,6 +38,8 @@ export interface Control extends PatchContent {
   checksum: number;
   /** Why it can't be what a writer finished; undefined if it can. */
   torn?: string;
+  /** Whether it is nothing but zeros: that of a patch that was taken away, or never written. */
+  isBlank: boolean;
 }
 
 /** What is announced of a patch, before it can be found. */
@@ -99,6 +101,7 @@ export function decodeControl(bytes: Uint8Array): Control {
     pages,
     checksums,
     torn: tornControl(bytes, words),
+    isBlank: bytes.length >= HEADER_BYTES && bytes.every((byte) => byte === 0),
   };
 }
 

@@ -1,8 +1,9 @@
 /**
  * The two files of a patch on their way: written under spare names, renamed to
- * memory.bin and control.bin, and back when the patch has been applied. Files
- * that are written in place again need no new blocks, which is most of what a
- * small save costs.
+ * memory.bin and control.bin, and kept when the patch has been applied. A small
+ * patch stays under its names, emptied of meaning, since names are the dearest part
+ * of a small save; a large one goes back to spare names. Files that are written in
+ * place again need no new blocks either.
  */
 import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
@@ -27,6 +28,11 @@ export class PatchFiles {
   #controlBytes = 0;
   /** Of the file of control.bin. */
   #inode = 0n;
+  /**
+   * Under which names the files are: spare ones; those of a patch; or these, with a
+   * control.bin of zeros, which is no patch to anybody.
+   */
+  #state: "spare" | "patch" | "resting" = "spare";
   /** The next control.bin. */
   #bytes = new Uint8Array();
 
@@ -66,6 +72,7 @@ export class PatchFiles {
       this.#memoryBytes = length;
     }
     if (!this.writesInPlace(content)) {
+      if (this.#state === "resting") yield* this.#unname();
       yield* this.#removeControl();
       this.#control = yield* perform(storage.open(this.#path("spareControl"), "create"));
       this.#inode = (yield* perform(this.#control.state())).inode;
@@ -86,20 +93,35 @@ export class PatchFiles {
   *commit(image: Image, announced: boolean): Protocol<void> {
     const { storage } = this;
     const control = this.#control!;
+    const isNamed = this.#state === "resting";
+    this.#state = "patch";
     yield* writeFully(control, this.#bytes, 0);
     this.#controlBytes = this.#bytes.length;
-    yield* perform(storage.rename(this.#path("spareMemory"), this.#path("memory")));
-    yield* perform(storage.rename(this.#path("spareControl"), this.#path("control")));
+    if (!isNamed) {
+      yield* perform(storage.rename(this.#path("spareMemory"), this.#path("memory")));
+      yield* perform(storage.rename(this.#path("spareControl"), this.#path("control")));
+    }
     const files = announced ? [control] : [control, this.#memory!, image.checksums!.file];
-    yield* perform(storage.syncTogether(files, this.directory));
+    yield* perform(storage.syncTogether(files, isNamed ? undefined : this.directory));
   }
 
   /** Takes an applied patch away, keeping its files for the next one. */
   *retire(): Protocol<void> {
+    if (this.#controlBytes <= SECTOR_BYTES) {
+      yield* writeFully(this.#control!, new Uint8Array(this.#controlBytes), 0);
+      this.#state = "resting";
+    } else {
+      yield* this.#unname();
+    }
+    if (this.#memoryBytes > SPARE_LIMIT_BYTES) yield* this.#removeMemory();
+  }
+
+  /** Gives the files their spare names again: control.bin first. */
+  *#unname(): Protocol<void> {
     const { storage } = this;
     yield* perform(storage.rename(this.#path("control"), this.#path("spareControl")));
     yield* perform(storage.rename(this.#path("memory"), this.#path("spareMemory")));
-    if (this.#memoryBytes > SPARE_LIMIT_BYTES) yield* this.#removeMemory();
+    this.#state = "spare";
   }
 
   /**
@@ -109,17 +131,24 @@ export class PatchFiles {
   *abandon(): Protocol<void> {
     yield* ifPresent(this.storage.remove(this.#path("control")));
     yield* ifPresent(this.storage.remove(this.#path("memory")));
+    this.#state = "spare";
     yield* this.remove();
     yield* perform(this.storage.syncDirectory(this.directory));
   }
 
-  /** Removes the spare files, this process's or a dead one's. */
+  /**
+   * Removes the files, this process's or a dead one's, but for those of a patch. Names
+   * that a patch had go durably: whoever has the directory next must not find it again.
+   */
   *remove(): Protocol<void> {
+    const wasNamed = this.#state === "resting";
     try {
+      if (wasNamed) yield* this.#unname();
       yield* this.#removeControl();
     } finally {
       yield* this.#removeMemory();
     }
+    if (wasNamed) yield* perform(this.storage.syncDirectory(this.directory));
   }
 
   *#removeControl(): Protocol<void> {

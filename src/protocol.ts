@@ -5,7 +5,6 @@
  * error, back in. Nothing here touches a disk.
  */
 import { fromSystem } from "./errors.ts";
-import { setImmediate } from "node:timers";
 
 /** One thing to do to a file, described and not yet done. */
 export interface Operation<T> {

@@ -27,7 +27,7 @@ import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.
 /** What was found at open, and done about it. */
 export interface Recovery {
   /**
-   * `none`: there was no patch. `applied`: a committed one was applied.
+   * `none`: there was no patch, or only its empty files. `applied`: a committed one was applied.
    * `discarded`: one that was never committed, or had been applied in full, was
    * removed. `orphan removed`: a memory.bin without its control.bin was removed.
    */
@@ -55,16 +55,22 @@ export interface Evidence {
 /**
  * What the image says of a whole control.bin. `announced`: it is the save that was
  * coming. `applied`: it is the one that came last. `in flight`: it is in the file
- * for the one after that, whose announcement was lost with it. `foreign`: none of
- * these. `unknown`: the image says nothing.
+ * for the one after that, whose announcement was lost with it. `resting`: it is in that
+ * file, and nothing but zeros. `foreign`: none of these. `unknown`: the image says nothing.
  */
-export type Origin = "unknown" | "announced" | "applied" | "in flight" | "foreign";
+export type Origin =
+  | "unknown"
+  | "announced"
+  | "applied"
+  | "in flight"
+  | "resting"
+  | "foreign";
 
 /** What to do about the evidence. */
 export type Verdict =
   | { action: "none" }
   | { action: "apply" }
-  | { action: "discard"; patch: "discarded" | "orphan removed"; reason: string };
+  | { action: "discard"; patch: Exclude<Recovery["patch"], "applied">; reason: string };
 
 /** The table: DESIGN's, row by row. */
 export function decide(evidence: Evidence, loomPages: number, directory: string): Verdict {
@@ -74,6 +80,10 @@ export function decide(evidence: Evidence, loomPages: number, directory: string)
     return memory
       ? { action: "discard", patch: "orphan removed", reason: "memory.bin had no control.bin" }
       : { action: "none" };
+  }
+  if (control.isBlank) {
+    const patch = evidence.origin === "resting" ? "none" : "discarded";
+    return { action: "discard", patch, reason: "control.bin is all zeros" };
   }
   // A sector that was never written reads as zeros: version 0 is then torn, not unknown.
   const unwritten = control.version === 0 && control.torn !== undefined;
@@ -165,7 +175,7 @@ export function* examine(
       const size = yield* perform(memory!.size());
       evidence.torn = yield* verifyMemory(memory!, size, control, pageSize);
     }
-    if (evidence.torn && image) yield* compare(evidence, control, image);
+    if (evidence.torn && !control.isBlank && image) yield* compare(evidence, control, image);
   } catch (error) {
     if (memory) yield* perform(memory.close());
     throw error;
@@ -179,6 +189,7 @@ function* originOf(
   image: Image | undefined,
 ): Protocol<Origin> {
   const identity = image?.checksums?.identity;
+  if (control?.isBlank && inode === identity?.control) return "resting";
   if (!control || control.torn || !identity) return "unknown";
   const { saving, applied } = identity;
   const { checksum, total, pages } = control;
@@ -251,7 +262,9 @@ export function* recover(
     return { patch: "applied" };
   }
   yield* removePatch(storage, directory);
-  return { patch: verdict.patch, reason: verdict.reason };
+  return verdict.patch === "none"
+    ? { patch: "none" }
+    : { patch: verdict.patch, reason: verdict.reason };
 }
 
 /** What an attachment may have waited for, once a verdict was carried out. */

@@ -9,13 +9,11 @@ import { type Operation, perform, type Protocol, run, runSync, together } from "
 /** How to open a file: it must exist (`read`, `update`) or must not (`create`). */
 export type OpenMode = "read" | "update" | "create";
 
-/** What tells one file, and one state of it, from another. */
+/** What tells one file from another. */
 export interface FileState {
   size: number;
   /** The file's number on its file system. */
   inode: bigint;
-  /** When anything about it was last changed, in nanoseconds: nobody can set it back. */
-  changed: bigint;
   /** Whether its path still leads to it. */
   isNamed: boolean;
 }
@@ -27,6 +25,13 @@ export interface StorageFile {
   readonly descriptor: number;
   size(): Operation<number>;
   state(): Operation<FileState>;
+  /**
+   * When anything about it was last changed, in nanoseconds: nobody can set it back.
+   * Asking makes what is written next dearer.
+   */
+  lastChange(): Operation<bigint>;
+  /** A time by which all its changes so far were made. Costs nothing. */
+  changedBy(): Operation<bigint>;
   read(into: Uint8Array, position: number): Operation<number>;
   write(from: Uint8Array, position: number): Operation<number>;
   truncate(size: number): Operation<void>;

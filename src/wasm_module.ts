@@ -4,7 +4,7 @@
  * by exports that are added to a copy of the bytes. Never compiles or runs it, and
  * leaves it to the compiler to refuse what is wrong within a function.
  */
-import { createHash } from "node:crypto";
+import { sha256 } from "./sha256.ts";
 import { type CodeEffects, readBody, skipExpression } from "./wasm_code.ts";
 import { type Limits, malformed, type ValueType, WasmReader } from "./wasm_reader.ts";
 
@@ -106,7 +106,7 @@ export function readModule(bytes: Uint8Array): ReadModule {
   return {
     shape: parts.shape,
     bytes: added.length > 0 ? withExports(bytes, place, added) : new Uint8Array(bytes),
-    sha256: createHash("sha256").update(bytes).digest("hex"),
+    sha256: sha256(bytes),
   };
 }
 

@@ -3,8 +3,8 @@
  * compiled module. Says what it is made of and which module it is; refuses what
  * no loom can hold.
  */
-import { createHash } from "node:crypto";
 import { LoomError } from "./errors.ts";
+import { sha256 } from "./sha256.ts";
 import { type ImportName, readModule, type ValueType } from "./wasm_module.ts";
 
 /** A WebAssembly module: its bytes, where they are, or compiled. */
@@ -101,6 +101,6 @@ function sourceOfCompiled(module: WebAssembly.Module): ProgramSource {
         `Give the bytes of the module: then nothing is out of reach.`,
     );
   }
-  const sha256 = createHash("sha256").update(JSON.stringify([imports, exports])).digest("hex");
-  return { module, memory, globals: parts("global"), tables: parts("table"), sha256 };
+  const identity = sha256(JSON.stringify([imports, exports]));
+  return { module, memory, globals: parts("global"), tables: parts("table"), sha256: identity };
 }

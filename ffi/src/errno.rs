@@ -29,3 +29,8 @@ pub fn restore(value: i32) {
 pub fn check(result: i32) -> i32 {
     if result == -1 { -last() } else { 0 }
 }
+
+/// Turns the result of a system call that says how many, or -1, into that or -errno.
+pub fn count(result: isize) -> i32 {
+    if result < 0 { -last() } else { result as i32 }
+}

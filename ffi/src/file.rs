@@ -1,8 +1,9 @@
-//! The file calls that Deno doesn't have: reserving space, finding holes, and
-//! syncing the directory above one that is open.
+//! Files by their descriptors, which mapping needs and Deno's own files don't tell:
+//! reading and writing in places, reserving space, finding holes. node:fs has
+//! descriptors too, but loading it takes most of the time that a start takes.
 
 use crate::errno;
-use libc::{c_char, off_t};
+use libc::{c_char, c_int, off_t};
 
 /// Reserves space for `length` bytes at `offset` without changing the file's
 /// size or content, so that writing there can't fail for want of room.
@@ -29,8 +30,7 @@ pub extern "C" fn loom_allocate(file: i32, offset: u64, length: u64) -> i32 {
 
 /// Has the system begin to write out what was just written to a file, so that a
 /// later sync has less to wait for. Promises nothing.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_start_writeback(file: i32, offset: u64, length: u64) {
+fn start_writeback(file: i32, offset: u64, length: u64) {
     #[cfg(target_os = "linux")]
     // SAFETY: takes a descriptor and numbers only.
     unsafe {
@@ -81,31 +81,169 @@ pub extern "C" fn loom_seek(file: i32, offset: u64, hole: u32) -> i64 {
     }
 }
 
-/// What tells a file and its state from another: its size, its number, when anything
-/// about it was last changed (nanoseconds), and 1 if `path` leads to it.
+/// How `loom_open` opens a file.
+const MODES: [c_int; 3] = [libc::O_RDONLY, libc::O_RDWR, libc::O_RDONLY | libc::O_DIRECTORY];
+
+/// Opens a file for reading (mode 0) or for reading and writing (1), or a directory
+/// (2). Returns the descriptor.
 ///
 /// # Safety
-/// `path` must end in zero, and `into` have room for four words.
+/// `path` must end in zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_open(path: *const c_char, mode: u32) -> i32 {
+    let Some(flags) = MODES.get(mode as usize) else {
+        return -libc::EINVAL;
+    };
+    // SAFETY: the caller vouches for the path.
+    errno::count(unsafe { libc::open(path, flags | libc::O_CLOEXEC) } as isize)
+}
+
+/// Closes a descriptor.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_close(file: i32) -> i32 {
+    // SAFETY: takes a descriptor only; its owner uses it no more.
+    errno::check(unsafe { libc::close(file) })
+}
+
+/// Reads at `offset`; says how many bytes, fewer than asked for at the end of the file.
+///
+/// # Safety
+/// `into` must have room for `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_read(file: i32, into: *mut u8, length: u32, offset: u64) -> i32 {
+    let length = length.min(MOST_BYTES) as usize;
+    // SAFETY: the caller vouches for the room.
+    errno::count(unsafe { libc::pread(file, into.cast(), length, offset as off_t) })
+}
+
+/// Writes at `offset`; says how many bytes. With `start` not zero the system begins at
+/// once to write them out.
+///
+/// # Safety
+/// `from` must hold `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_write(
+    file: i32,
+    from: *const u8,
+    length: u32,
+    offset: u64,
+    start: u32,
+) -> i32 {
+    let length = length.min(MOST_BYTES) as usize;
+    // SAFETY: the caller vouches for the bytes.
+    let written = unsafe { libc::pwrite(file, from.cast(), length, offset as off_t) };
+    if written > 0 && start != 0 {
+        start_writeback(file, offset, written as u64);
+    }
+    errno::count(written)
+}
+
+/// So that a count fits an i32: Linux transfers no more in one call either.
+const MOST_BYTES: u32 = 0x7fff_f000;
+
+/// Makes a file `size` bytes long.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_truncate(file: i32, size: u64) -> i32 {
+    // SAFETY: takes a descriptor and a number only.
+    errno::check(unsafe { libc::ftruncate(file, size as off_t) })
+}
+
+/// What a file is, in two words: its size, and its number on its file system. With
+/// `path` (null for none) a third: 1 if that leads to the file.
+///
+/// Its times are not asked for: where the kernel gives them out, it marks every file
+/// that is written afterwards with a time of its own, which the file system then has to
+/// note at each write (multigrain timestamps, Linux 6.13).
+///
+/// # Safety
+/// `path` must be null or end in zero, and `into` have room for three words.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loom_file_state(file: i32, path: *const c_char, into: *mut u64) -> i32 {
-    // SAFETY: a stat of zeros is a valid one, and the calls fill it or fail; the caller
-    // vouches for the path and for the room behind `into`.
+    // SAFETY: the caller vouches for the path and for the room behind `into`.
     unsafe {
-        let mut own: libc::stat = core::mem::zeroed();
-        let result = errno::check(libc::fstat(file, &mut own));
-        if result < 0 {
-            return result;
+        let own = match Place::of(file, c"".as_ptr()) {
+            Ok(own) => own,
+            Err(error) => return error,
+        };
+        into.write(own.size);
+        into.add(1).write(own.number);
+        if !path.is_null() {
+            let named = Place::of(libc::AT_FDCWD, path);
+            into.add(2).write(u64::from(named.is_ok_and(|named| named.is(&own))));
         }
-        let mut named: libc::stat = core::mem::zeroed();
-        let found = libc::stat(path, &mut named) == 0;
-        let same = found && named.st_ino == own.st_ino && named.st_dev == own.st_dev;
-        let changed = own.st_ctime as u64 * 1_000_000_000 + own.st_ctime_nsec as u64;
-        into.write(own.st_size as u64);
-        into.add(1).write(own.st_ino as u64);
-        into.add(2).write(changed);
-        into.add(3).write(u64::from(same));
     }
     0
+}
+
+/// Which file something is.
+struct Place {
+    size: u64,
+    number: u64,
+    device: u64,
+}
+
+impl Place {
+    fn is(&self, other: &Place) -> bool {
+        self.number == other.number && self.device == other.device
+    }
+
+    /// # Safety
+    /// `path` must end in zero; where it is empty, `file` is meant.
+    #[cfg(target_os = "linux")]
+    unsafe fn of(file: i32, path: *const c_char) -> Result<Place, i32> {
+        // SAFETY: a statx of zeros is a valid one, and the call fills it or fails; the
+        // caller vouches for the path.
+        unsafe {
+            let mut found: libc::statx = core::mem::zeroed();
+            let mask = libc::STATX_SIZE | libc::STATX_INO;
+            let result = libc::statx(file, path, libc::AT_EMPTY_PATH, mask, &mut found);
+            if result != 0 {
+                return Err(-errno::last());
+            }
+            Ok(Place {
+                size: found.stx_size,
+                number: found.stx_ino,
+                device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+            })
+        }
+    }
+
+    /// # Safety
+    /// As above.
+    #[cfg(not(target_os = "linux"))]
+    unsafe fn of(file: i32, path: *const c_char) -> Result<Place, i32> {
+        // SAFETY: a stat of zeros is a valid one, and the calls fill it or fail; the
+        // caller vouches for the path.
+        unsafe {
+            let mut found: libc::stat = core::mem::zeroed();
+            let result = if *path == 0 {
+                libc::fstat(file, &mut found)
+            } else {
+                libc::stat(path, &mut found)
+            };
+            if result != 0 {
+                return Err(-errno::last());
+            }
+            Ok(Place {
+                size: found.st_size as u64,
+                number: found.st_ino as u64,
+                device: found.st_dev as u64,
+            })
+        }
+    }
+}
+
+/// When anything about a file was last changed, in nanoseconds.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_last_change(file: i32) -> i64 {
+    // SAFETY: a stat of zeros is a valid one, and the call fills it or fails.
+    unsafe {
+        let mut found: libc::stat = core::mem::zeroed();
+        if libc::fstat(file, &mut found) != 0 {
+            return -i64::from(errno::last());
+        }
+        found.st_ctime as i64 * 1_000_000_000 + found.st_ctime_nsec as i64
+    }
 }
 
 /// Syncs the directory above the one that `directory` has open, so that a

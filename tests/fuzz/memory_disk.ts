@@ -166,9 +166,17 @@ class MemoryFile implements StorageFile {
 
   state(): Operation<FileState> {
     return this.disk.operation("look at", this.path, () => {
-      const { size, inode, changed } = this.content;
-      return { size, inode: BigInt(inode), changed: BigInt(changed), isNamed: true };
+      const { size, inode } = this.content;
+      return { size, inode: BigInt(inode), isNamed: true };
     });
+  }
+
+  lastChange(): Operation<bigint> {
+    return this.disk.operation("look at", this.path, () => BigInt(this.content.changed));
+  }
+
+  changedBy(): Operation<bigint> {
+    return this.lastChange();
   }
 
   read(into: Uint8Array, position: number): Operation<number> {

@@ -261,9 +261,17 @@ class SimulatedFile implements StorageFile {
 
   state(): Operation<FileState> {
     return operation("look at", this.path, () => {
-      const { size, number, changed } = this.content;
-      return { size, inode: BigInt(number), changed: BigInt(changed), isNamed: true };
+      const { size, number } = this.content;
+      return { size, inode: BigInt(number), isNamed: true };
     });
+  }
+
+  lastChange(): Operation<bigint> {
+    return operation("look at", this.path, () => BigInt(this.content.changed));
+  }
+
+  changedBy(): Operation<bigint> {
+    return this.lastChange();
   }
 
   hasHoles(): Operation<boolean> {

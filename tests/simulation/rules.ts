@@ -220,6 +220,8 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
     state: () => broken(file.state()),
+    lastChange: () => broken(file.lastChange()),
+    changedBy: () => broken(file.changedBy()),
     hasHoles: () => broken(file.hasHoles()),
     sync: () => broken(file.sync()),
     close: () => broken(file.close()),

@@ -157,6 +157,14 @@ class WatchedFile implements StorageFile {
     return this.storage.watched(this.inner.state());
   }
 
+  lastChange(): Operation<bigint> {
+    return this.storage.watched(this.inner.lastChange());
+  }
+
+  changedBy(): Operation<bigint> {
+    return this.storage.watched(this.inner.changedBy());
+  }
+
   hasHoles(): Operation<boolean> {
     return this.storage.watched(this.inner.hasHoles());
   }
