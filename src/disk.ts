@@ -201,7 +201,7 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
  * beginning of a file, which for a small patch is all of it.
  */
 function isWorthStarting(position: number, length: number): boolean {
-  return length >= LARGE_BYTES || position === 0;
+  return length >= LARGE_BYTES;
 }
 
 /** Some file systems can't reserve; then running out of space shows later. */

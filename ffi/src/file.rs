@@ -29,8 +29,9 @@ pub extern "C" fn loom_allocate(file: i32, offset: u64, length: u64) -> i32 {
 }
 
 /// Has the system begin to write out what was just written to a file, so that a
-/// later sync has less to wait for. Promises nothing.
-fn start_writeback(file: i32, offset: u64, length: u64) {
+/// later sync has less to wait for; with a length of 0, all from `offset` on. Promises
+/// nothing.
+pub fn start_writeback(file: i32, offset: u64, length: u64) {
     #[cfg(target_os = "linux")]
     // SAFETY: takes a descriptor and numbers only.
     unsafe {
@@ -82,7 +83,11 @@ pub extern "C" fn loom_seek(file: i32, offset: u64, hole: u32) -> i64 {
 }
 
 /// How `loom_open` opens a file.
-const MODES: [c_int; 3] = [libc::O_RDONLY, libc::O_RDWR, libc::O_RDONLY | libc::O_DIRECTORY];
+const MODES: [c_int; 3] = [
+    libc::O_RDONLY,
+    libc::O_RDWR,
+    libc::O_RDONLY | libc::O_DIRECTORY,
+];
 
 /// Opens a file for reading (mode 0) or for reading and writing (1), or a directory
 /// (2). Returns the descriptor.
@@ -169,7 +174,8 @@ pub unsafe extern "C" fn loom_file_state(file: i32, path: *const c_char, into: *
         into.add(1).write(own.number);
         if !path.is_null() {
             let named = Place::of(libc::AT_FDCWD, path);
-            into.add(2).write(u64::from(named.is_ok_and(|named| named.is(&own))));
+            into.add(2)
+                .write(u64::from(named.is_ok_and(|named| named.is(&own))));
         }
     }
     0
