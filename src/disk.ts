@@ -14,9 +14,13 @@ const OPTIONS: Record<OpenMode, Deno.OpenOptions> = {
   create: { read: true, write: true, createNew: true, mode: 0o644 },
 };
 
-const LARGE_BYTES = 512 << 10;
+/** After so many bytes the system is told to begin writing them out: a later sync then has less to wait for. */
+const WRITEBACK_BYTES = 4 << 20;
 
 class DiskFile implements StorageFile {
+  /** How much was written since the system was last told to write it out. */
+  #waitingBytes = 0;
+
   constructor(
     readonly path: string,
     readonly descriptor: number,
@@ -87,7 +91,9 @@ class DiskFile implements StorageFile {
 
   write(from: Uint8Array, position: number): Operation<number> {
     const { loom_write, loom_write_off_thread } = this.native;
-    const start = isWorthStarting(position, from.length) ? 1 : 0;
+    this.#waitingBytes += from.length;
+    const start = this.#waitingBytes >= WRITEBACK_BYTES ? 1 : 0;
+    if (start) this.#waitingBytes = 0;
     const call = [
       this.descriptor,
       unshared(from),
@@ -194,14 +200,6 @@ function openNative(native: Native, path: string, mode: number): number {
 
 function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text + "\0");
-}
-
-/**
- * What is written in large pieces is on its way to disk before it is synced; so is the
- * beginning of a file, which for a small patch is all of it.
- */
-function isWorthStarting(position: number, length: number): boolean {
-  return length >= LARGE_BYTES;
 }
 
 /** Some file systems can't reserve; then running out of space shows later. */

@@ -56,7 +56,7 @@ export interface PatchFacts {
   pages: number;
   /** Why it isn't whole. */
   torn?: string;
-  origin: Exclude<Origin, "resting">;
+  origin: Origin;
   /** Of a torn one, how many of its pages the image already carries. */
   carried: number;
 }
@@ -325,7 +325,7 @@ function* gather(
 function patchFacts(evidence: Evidence | Trouble): PatchFacts | undefined {
   if ("code" in evidence || !evidence.control) return undefined;
   const { control, torn, origin, carried } = evidence;
-  if (origin === "resting") return undefined;
+  if (control.isRetired) return undefined;
   const { version, total, pages } = control;
   return { version, total, pages: pages.length, torn, origin, carried };
 }

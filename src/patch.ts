@@ -16,6 +16,13 @@ import { readFully, type StorageFile } from "./storage.ts";
 
 /** The only version of the format (the seed's U3P_VERLAT). */
 export const PATCH_VERSION = 2;
+/**
+ * What a control.bin has for its version that stays in its place when its patch was
+ * applied. The seed removes such a patch, as any of a version that it doesn't know. It
+ * differs from 2 in one byte, so that no write of it is ever half done, and in all bits of
+ * that, so that no flipped bit makes one of the other.
+ */
+const RETIRED_VERSION = 2 ^ 0xff;
 /** Version, checksum, pages in the image, records: four words. */
 export const HEADER_BYTES = 16;
 /** A page's number and its checksum: two words. */
@@ -38,8 +45,8 @@ export interface Control extends PatchContent {
   checksum: number;
   /** Why it can't be what a writer finished; undefined if it can. */
   torn?: string;
-  /** Whether it is nothing but zeros: that of a patch that was taken away, or never written. */
-  isBlank: boolean;
+  /** Whether it says that its patch was applied, and taken away. */
+  isRetired: boolean;
 }
 
 /** What is announced of a patch, before it can be found. */
@@ -75,6 +82,13 @@ export function encodeControl(
   return bytes;
 }
 
+/** What takes the place of a control.bin of so many bytes when its patch was applied. */
+export function retiredControl(length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  bytes[0] = RETIRED_VERSION;
+  return bytes;
+}
+
 /** Word 1 of the control.bin of a patch, which tells it from others. */
 export function checksumOfControl(content: PatchContent): number {
   return wordsOf(encodeControl(content))[1];
@@ -101,7 +115,7 @@ export function decodeControl(bytes: Uint8Array): Control {
     pages,
     checksums,
     torn: tornControl(bytes, words),
-    isBlank: bytes.length >= HEADER_BYTES && bytes.every((byte) => byte === 0),
+    isRetired: words[0] === RETIRED_VERSION,
   };
 }
 

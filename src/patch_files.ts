@@ -7,7 +7,13 @@
  */
 import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
-import { announcementOf, controlLength, encodeControl, type PatchContent } from "./patch.ts";
+import {
+  announcementOf,
+  controlLength,
+  encodeControl,
+  type PatchContent,
+  retiredControl,
+} from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
@@ -21,33 +27,76 @@ const SPARE_LIMIT_BYTES = 2 ** 30;
  */
 const SECTOR_BYTES = 512;
 
+/** One of the two, while it is open. */
+class PatchFile {
+  file?: StorageFile;
+  bytes = 0;
+  /** Whether it has the name of a patch's file, and not its spare one. */
+  isNamed = false;
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly spare: string,
+    private readonly name: string,
+  ) {}
+
+  get #path(): string {
+    return this.isNamed ? this.name : this.spare;
+  }
+
+  *open(): Protocol<StorageFile> {
+    return this.file ??= yield* perform(this.storage.open(this.spare, "create"));
+  }
+
+  *rename(isNamed: boolean): Protocol<void> {
+    if (isNamed === this.isNamed) return;
+    const [from, to] = isNamed ? [this.spare, this.name] : [this.name, this.spare];
+    yield* perform(this.storage.rename(from, to));
+    this.isNamed = isNamed;
+  }
+
+  *close(): Protocol<void> {
+    const { file } = this;
+    this.file = undefined;
+    this.bytes = 0;
+    if (file) yield* perform(file.close());
+  }
+
+  *remove(): Protocol<void> {
+    yield* this.close();
+    yield* ifPresent(this.storage.remove(this.#path));
+    this.isNamed = false;
+  }
+
+  /** Removes it from wherever it may be. */
+  *removeAll(): Protocol<void> {
+    yield* ifPresent(this.storage.remove(this.name));
+    this.isNamed = false;
+    yield* this.remove();
+  }
+}
+
 export class PatchFiles {
-  #memory?: StorageFile;
-  #control?: StorageFile;
-  #memoryBytes = 0;
-  #controlBytes = 0;
+  readonly #memory: PatchFile;
+  readonly #control: PatchFile;
   /** Of the file of control.bin. */
   #inode = 0n;
-  /**
-   * Under which names the files are: spare ones; those of a patch; or these, with a
-   * control.bin of zeros, which is no patch to anybody.
-   */
-  #state: "spare" | "patch" | "resting" = "spare";
   /** The next control.bin. */
   #bytes = new Uint8Array();
+  /** Whether they are a patch that may be committed, and is not applied. */
+  #isPending = false;
 
-  constructor(private readonly storage: Storage, private readonly directory: string) {}
-
-  #path(name: keyof typeof FILES): string {
-    return join(this.directory, FILES[name]);
+  constructor(private readonly storage: Storage, private readonly directory: string) {
+    const path = (name: keyof typeof FILES) => join(directory, FILES[name]);
+    this.#memory = new PatchFile(storage, path("spareMemory"), path("memory"));
+    this.#control = new PatchFile(storage, path("spareControl"), path("control"));
   }
 
   /** Writes the next pages of the patch. */
   *append(bytes: Uint8Array, position: number): Protocol<void> {
-    const path = this.#path("spareMemory");
-    this.#memory ??= yield* perform(this.storage.open(path, "create"));
-    yield* writeFully(this.#memory, bytes, position);
-    this.#memoryBytes = Math.max(this.#memoryBytes, position + bytes.length);
+    const file = yield* this.#memory.open();
+    yield* writeFully(file, bytes, position);
+    this.#memory.bytes = Math.max(this.#memory.bytes, position + bytes.length);
   }
 
   /**
@@ -56,7 +105,7 @@ export class PatchFiles {
    */
   writesInPlace({ pages }: PatchContent): boolean {
     const length = controlLength(pages.length);
-    return length <= SECTOR_BYTES && length === this.#controlBytes;
+    return length <= SECTOR_BYTES && length === this.#control.bytes;
   }
 
   /**
@@ -64,18 +113,16 @@ export class PatchFiles {
    * known to belong here, or not to.
    */
   *announce(content: PatchContent, image: Image): Protocol<void> {
-    const { storage } = this;
     const length = content.pages.length * image.pageSize;
-    this.#memory ??= yield* perform(storage.open(this.#path("spareMemory"), "create"));
-    if (this.#memoryBytes !== length) {
-      yield* perform(this.#memory.truncate(length));
-      this.#memoryBytes = length;
+    const memory = yield* this.#memory.open();
+    if (this.#memory.bytes !== length) {
+      yield* perform(memory.truncate(length));
+      this.#memory.bytes = length;
     }
     if (!this.writesInPlace(content)) {
-      if (this.#state === "resting") yield* this.#unname();
-      yield* this.#removeControl();
-      this.#control = yield* perform(storage.open(this.#path("spareControl"), "create"));
-      this.#inode = (yield* perform(this.#control.state())).inode;
+      yield* this.#control.remove();
+      const control = yield* this.#control.open();
+      this.#inode = (yield* perform(control.state())).inode;
     }
     this.#bytes = encodeControl(content);
     yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
@@ -83,7 +130,8 @@ export class PatchFiles {
 
   /** Makes the announcement durable, the pages, and other files at the same time. */
   *syncAnnounced(image: Image, more: StorageFile[] = []): Protocol<void> {
-    yield* perform(this.storage.syncTogether([this.#memory!, image.checksums!.file, ...more]));
+    const files = [this.#memory.file!, image.checksums!.file, ...more];
+    yield* perform(this.storage.syncTogether(files));
   }
 
   /**
@@ -91,37 +139,28 @@ export class PatchFiles {
    * yet. When it returns the patch is committed.
    */
   *commit(image: Image, announced: boolean): Protocol<void> {
-    const { storage } = this;
-    const control = this.#control!;
-    const isNamed = this.#state === "resting";
-    this.#state = "patch";
+    const control = this.#control.file!;
+    const hasNames = this.#memory.isNamed && this.#control.isNamed;
+    this.#isPending = true;
     yield* writeFully(control, this.#bytes, 0);
-    this.#controlBytes = this.#bytes.length;
-    if (!isNamed) {
-      yield* perform(storage.rename(this.#path("spareMemory"), this.#path("memory")));
-      yield* perform(storage.rename(this.#path("spareControl"), this.#path("control")));
-    }
-    const files = announced ? [control] : [control, this.#memory!, image.checksums!.file];
-    yield* perform(storage.syncTogether(files, isNamed ? undefined : this.directory));
+    this.#control.bytes = this.#bytes.length;
+    yield* this.#memory.rename(true);
+    yield* this.#control.rename(true);
+    const files = announced ? [control] : [control, this.#memory.file!, image.checksums!.file];
+    yield* perform(this.storage.syncTogether(files, hasNames ? undefined : this.directory));
   }
 
   /** Takes an applied patch away, keeping its files for the next one. */
   *retire(): Protocol<void> {
-    if (this.#controlBytes <= SECTOR_BYTES) {
-      yield* writeFully(this.#control!, new Uint8Array(this.#controlBytes), 0);
-      this.#state = "resting";
+    const { bytes, file } = this.#control;
+    if (bytes <= SECTOR_BYTES) {
+      yield* writeFully(file!, retiredControl(bytes), 0);
     } else {
-      yield* this.#unname();
+      yield* this.#control.rename(false);
+      yield* this.#memory.rename(false);
     }
-    if (this.#memoryBytes > SPARE_LIMIT_BYTES) yield* this.#removeMemory();
-  }
-
-  /** Gives the files their spare names again: control.bin first. */
-  *#unname(): Protocol<void> {
-    const { storage } = this;
-    yield* perform(storage.rename(this.#path("control"), this.#path("spareControl")));
-    yield* perform(storage.rename(this.#path("memory"), this.#path("spareMemory")));
-    this.#state = "spare";
+    this.#isPending = false;
+    if (this.#memory.bytes > SPARE_LIMIT_BYTES) yield* this.#memory.remove();
   }
 
   /**
@@ -129,10 +168,9 @@ export class PatchFiles {
    * or a power cut could bring back a save that the program was told is undone.
    */
   *abandon(): Protocol<void> {
-    yield* ifPresent(this.storage.remove(this.#path("control")));
-    yield* ifPresent(this.storage.remove(this.#path("memory")));
-    this.#state = "spare";
-    yield* this.remove();
+    yield* this.#control.removeAll();
+    yield* this.#memory.removeAll();
+    this.#isPending = false;
     yield* perform(this.storage.syncDirectory(this.directory));
   }
 
@@ -141,29 +179,14 @@ export class PatchFiles {
    * that a patch had go durably: whoever has the directory next must not find it again.
    */
   *remove(): Protocol<void> {
-    const wasNamed = this.#state === "resting";
+    const hadNames = this.#control.isNamed || this.#memory.isNamed;
     try {
-      if (wasNamed) yield* this.#unname();
-      yield* this.#removeControl();
+      if (this.#isPending) yield* this.#control.close();
+      else yield* this.#control.remove();
     } finally {
-      yield* this.#removeMemory();
+      if (this.#isPending) yield* this.#memory.close();
+      else yield* this.#memory.remove();
     }
-    if (wasNamed) yield* perform(this.storage.syncDirectory(this.directory));
-  }
-
-  *#removeControl(): Protocol<void> {
-    const file = this.#control;
-    this.#control = undefined;
-    this.#controlBytes = 0;
-    if (file) yield* perform(file.close());
-    yield* ifPresent(this.storage.remove(this.#path("spareControl")));
-  }
-
-  *#removeMemory(): Protocol<void> {
-    const file = this.#memory;
-    this.#memory = undefined;
-    this.#memoryBytes = 0;
-    if (file) yield* perform(file.close());
-    yield* ifPresent(this.storage.remove(this.#path("spareMemory")));
+    if (hadNames) yield* perform(this.storage.syncDirectory(this.directory));
   }
 }

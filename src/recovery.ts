@@ -45,6 +45,8 @@ export interface Evidence {
   /** How many of its pages the image already carries, and the first of them. */
   carried: number;
   firstCarried?: number;
+  /** A page that it lists and the image doesn't carry. */
+  missing?: number;
   /** A page of it that is neither what the image had nor what the patch says. */
   between?: number;
   /** Whether the image is exactly what the patch would make of it. */
@@ -55,16 +57,10 @@ export interface Evidence {
 /**
  * What the image says of a whole control.bin. `announced`: it is the save that was
  * coming. `applied`: it is the one that came last. `in flight`: it is in the file
- * for the one after that, whose announcement was lost with it. `resting`: it is in that
- * file, and nothing but zeros. `foreign`: none of these. `unknown`: the image says nothing.
+ * for the one after that, whose announcement was lost with it. `foreign`: none of
+ * these. `unknown`: the image says nothing.
  */
-export type Origin =
-  | "unknown"
-  | "announced"
-  | "applied"
-  | "in flight"
-  | "resting"
-  | "foreign";
+export type Origin = "unknown" | "announced" | "applied" | "in flight" | "foreign";
 
 /** What to do about the evidence. */
 export type Verdict =
@@ -81,9 +77,13 @@ export function decide(evidence: Evidence, loomPages: number, directory: string)
       ? { action: "discard", patch: "orphan removed", reason: "memory.bin had no control.bin" }
       : { action: "none" };
   }
-  if (control.isBlank) {
-    const patch = evidence.origin === "resting" ? "none" : "discarded";
-    return { action: "discard", patch, reason: "control.bin is all zeros" };
+  if (control.isRetired) {
+    if (evidence.missing !== undefined) {
+      const what = `says that it was applied, and page ${evidence.missing} of the image ` +
+        `doesn't carry it`;
+      throw corrupt(path, what, evidence.missing);
+    }
+    return { action: "discard", patch: "none", reason: "the last save's, applied" };
   }
   // A sector that was never written reads as zeros: version 0 is then torn, not unknown.
   const unwritten = control.version === 0 && control.torn !== undefined;
@@ -175,7 +175,7 @@ export function* examine(
       const size = yield* perform(memory!.size());
       evidence.torn = yield* verifyMemory(memory!, size, control, pageSize);
     }
-    if (evidence.torn && !control.isBlank && image) yield* compare(evidence, control, image);
+    if (evidence.torn && image) yield* compare(evidence, control, image);
   } catch (error) {
     if (memory) yield* perform(memory.close());
     throw error;
@@ -189,7 +189,6 @@ function* originOf(
   image: Image | undefined,
 ): Protocol<Origin> {
   const identity = image?.checksums?.identity;
-  if (control?.isBlank && inode === identity?.control) return "resting";
   if (!control || control.torn || !identity) return "unknown";
   const { saving, applied } = identity;
   const { checksum, total, pages } = control;
@@ -223,7 +222,11 @@ function* compare(evidence: Evidence, control: Control, image: Image): Protocol<
   if (checksums) yield* checksums.load();
   const left = checksums?.identity?.pages ?? Infinity;
   const seen = new Set<number>();
-  for (let index = 0; index < control.pages.length; index++) {
+  // One that was taken away is zeros from its beginning; the next may be half of a record.
+  const isLeft = (page: number, index: number) => page !== 0 || control.checksums[index] !== 0;
+  const zeros = control.isRetired ? control.pages.findIndex(isLeft) : -1;
+  const first = !control.isRetired ? 0 : zeros < 0 ? control.pages.length : zeros + 1;
+  for (let index = first; index < control.pages.length; index++) {
     const page = control.pages[index];
     if (page >= image.pages || seen.has(page)) continue;
     seen.add(page);
@@ -232,7 +235,10 @@ function* compare(evidence: Evidence, control: Control, image: Image): Protocol<
     if (checksum === control.checksums[index]) {
       evidence.carried++;
       evidence.firstCarried ??= page;
-    } else if (page >= left || before !== 0 && checksum !== before) evidence.between ??= page;
+      continue;
+    }
+    evidence.missing ??= page;
+    if (page >= left || before !== 0 && checksum !== before) evidence.between ??= page;
   }
   const size = yield* perform(image.file.size());
   evidence.complete = !control.torn && evidence.carried === control.pages.length &&

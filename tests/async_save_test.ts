@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertGreater, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
-import { savedContentsOf } from "./support/contents.ts";
+import { hasPatch, savedContentsOf } from "./support/contents.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS, worksWithScratch } from "./support/trackers.ts";
 
@@ -46,10 +46,13 @@ class Twin {
     assertEquals(Buffer.compare(image, expected), 0, "the image differs from the model");
   }
 
-  /** What open would find, the resting patch files left out. */
+  /** What open would find, the files of patches that were applied left out. */
   onDisk(): Record<string, string> {
+    const isPatch = hasPatch(this.directory);
     const files = Object.entries(savedContentsOf(this.directory));
-    return Object.fromEntries(files.filter(([name]) => !name.endsWith(".spare")));
+    return Object.fromEntries(
+      files.filter(([name]) => isPatch || !/^(memory|control)\./.test(name)),
+    );
   }
 }
 

@@ -131,7 +131,7 @@ Deno.test("image.bin is the pages and nothing else, with holes where nothing was
   assertEquals(Deno.statSync(path).size, 0);
 });
 
-Deno.test("between saves no patch is in the directory, and after close only the image", () => {
+Deno.test("between saves there is no patch to find, and after close only the image", () => {
   using directory = temporaryDirectory();
   const loom = Loom.openSync(directory.path, { size: SIZE });
   for (let round = 0; round < 3; round++) {
@@ -139,11 +139,22 @@ Deno.test("between saves no patch is in the directory, and after close only the 
     loom.saveSync();
     assertEquals(namesIn(directory.path), [
       "checksums.bin",
-      "control.spare",
+      "control.bin",
       "image.bin",
-      "memory.spare",
+      "memory.bin",
     ]);
+    // Of a version that the seed doesn't know.
+    const control = Deno.readFileSync(`${directory.path}/control.bin`);
+    assertEquals([...control], [0xfd, ...Array(23).fill(0)]);
   }
+  new Uint8Array(loom.buffer).fill(1);
+  loom.saveSync();
+  assertEquals(namesIn(directory.path), [
+    "checksums.bin",
+    "control.spare",
+    "image.bin",
+    "memory.spare",
+  ]);
   loom.closeSync();
   assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin"]);
 });

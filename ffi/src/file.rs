@@ -28,22 +28,16 @@ pub extern "C" fn loom_allocate(file: i32, offset: u64, length: u64) -> i32 {
     }
 }
 
-/// Has the system begin to write out what was just written to a file, so that a
-/// later sync has less to wait for; with a length of 0, all from `offset` on. Promises
-/// nothing.
-pub fn start_writeback(file: i32, offset: u64, length: u64) {
+/// Has the system begin to write out what was written to a file, so that a later sync
+/// has less to wait for. Promises nothing.
+pub fn start_writeback(file: i32) {
     #[cfg(target_os = "linux")]
-    // SAFETY: takes a descriptor and numbers only.
+    // SAFETY: takes a descriptor and numbers only; a length of 0 is all of the file.
     unsafe {
-        libc::sync_file_range(
-            file,
-            offset as i64,
-            length as i64,
-            libc::SYNC_FILE_RANGE_WRITE,
-        );
+        libc::sync_file_range(file, 0, 0, libc::SYNC_FILE_RANGE_WRITE);
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = (file, offset, length);
+    let _ = file;
 }
 
 /// Frees the blocks of `length` bytes at `offset`: they read as zeros.
@@ -121,8 +115,8 @@ pub unsafe extern "C" fn loom_read(file: i32, into: *mut u8, length: u32, offset
     errno::count(unsafe { libc::pread(file, into.cast(), length, offset as off_t) })
 }
 
-/// Writes at `offset`; says how many bytes. With `start` not zero the system begins at
-/// once to write them out.
+/// Writes at `offset`; says how many bytes. With `start` not zero the system begins to
+/// write out what was written to the file so far.
 ///
 /// # Safety
 /// `from` must hold `length` bytes.
@@ -138,7 +132,7 @@ pub unsafe extern "C" fn loom_write(
     // SAFETY: the caller vouches for the bytes.
     let written = unsafe { libc::pwrite(file, from.cast(), length, offset as off_t) };
     if written > 0 && start != 0 {
-        start_writeback(file, offset, written as u64);
+        start_writeback(file);
     }
     errno::count(written)
 }

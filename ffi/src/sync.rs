@@ -35,7 +35,7 @@ pub unsafe extern "C" fn loom_sync_together(
     };
     // All of it is on its way before anything is waited for.
     for &file in files {
-        file::start_writeback(file, 0, 0);
+        file::start_writeback(file);
     }
     let overlaps = IS_SLOW.load(Ordering::Relaxed);
     let start = microseconds();

@@ -177,11 +177,14 @@ export class World {
     this.#expect(HOME, [this.#saved]);
   }
 
-  /** Saves, and lets a call fail that comes after the commit: the save survives. */
-  failToFinish(failing: string): void {
+  /**
+   * Saves, and lets a call fail that comes after the commit, the so manyth of its kind:
+   * the save survives.
+   */
+  failToFinish(failing: string, times = 1): void {
     const next = this.#next([]);
     this.#expect(HOME, [this.#saved, next]);
-    this.#failing(failing, "FAILED");
+    this.#failing(failing, "FAILED", times);
     this.#settle(next);
     this.close();
   }
@@ -221,11 +224,10 @@ export class World {
     loom.closeSync();
   }
 
-  #failing(failing: string, code: LoomErrorCode): void {
-    let failed = false;
+  #failing(failing: string, code: LoomErrorCode, times = 1): void {
+    let left = times;
     this.#storage.tamper = ({ action, name }) => {
-      if (failed || !`${action} ${name}`.startsWith(failing)) return;
-      failed = true;
+      if (!`${action} ${name}`.startsWith(failing) || --left !== 0) return;
       return new SystemError("EIO", action);
     };
     const attachment = this.#attachment;

@@ -37,6 +37,16 @@ export function savedContentsOf(directory: string): Record<string, string> {
   return saved;
 }
 
+/** Whether there is a patch, and not only the files of one that was applied. */
+export function hasPatch(directory: string): boolean {
+  try {
+    return Deno.readFileSync(`${directory}/control.bin`)[0] !== 0xfd;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
 /** Copies the files of a directory, which may have subdirectories, to a new one. */
 export function copyDirectory(from: string, to: string): void {
   Deno.mkdirSync(to);
