@@ -1,9 +1,7 @@
-//! Syncing several files. At the same time, where a sync takes long: the disk then
-//! flushes its cache once for all of them, where one after the other it would do so for
-//! each.
+//! Syncing several files at the same time: the disk then flushes its cache once for
+//! all of them, where one after the other it would do so for each.
 
 use crate::{errno, file};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 /// How many files can be synced together.
 const MOST: usize = 8;
@@ -25,54 +23,26 @@ pub unsafe extern "C" fn loom_sync_together(
     }
     // SAFETY: the caller vouches for so many descriptors.
     let files = unsafe { core::slice::from_raw_parts(files, count) };
-    let (others, last) = files.split_at(count - 1);
-    let sync_last = || {
-        if is_directory_last != 0 {
-            sync_names(last[0])
-        } else {
-            sync_data(last[0])
-        }
-    };
     // All of it is on its way before anything is waited for.
     for &file in files {
         file::start_writeback(file);
     }
-    let overlaps = IS_SLOW.load(Ordering::Relaxed);
-    let start = microseconds();
     // The last is synced by this thread, the others meanwhile by the kernel's.
-    let mut queue = queue::begin(if overlaps { others } else { &[] });
-    let mut result = if overlaps { sync_last() } else { 0 };
+    let (others, last) = files.split_at(count - 1);
+    let mut queue = queue::begin(others);
+    let mut result = if is_directory_last != 0 {
+        sync_names(last[0])
+    } else {
+        sync_data(last[0])
+    };
     for &file in &others[queue.length()..] {
         let one = sync_data(file);
         if result == 0 {
             result = one;
         }
     }
-    if !overlaps {
-        let one = sync_last();
-        if result == 0 {
-            result = one;
-        }
-    }
     let rest = queue.finish();
-    let each = (microseconds() - start) / if overlaps { 1 } else { count as u64 };
-    IS_SLOW.store(each > WORTH_OVERLAPPING_US, Ordering::Relaxed);
     if result == 0 { rest } else { result }
-}
-
-/// Whether the last syncs took so long that it pays to have other threads woken for the
-/// next: a disk with a quick cache is done before they are awake.
-static IS_SLOW: AtomicBool = AtomicBool::new(false);
-const WORTH_OVERLAPPING_US: u64 = 500;
-
-fn microseconds() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: writes the time to a variable of ours.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
 fn sync_data(file: i32) -> i32 {
