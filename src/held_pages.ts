@@ -61,11 +61,12 @@ export class HeldPages {
 
   /**
    * Copies pages, one after the other: as they were where they are held, as they are
-   * otherwise. Hashes them, unless `checksums` is null.
+   * otherwise. Hashes them, unless `checksums` is null; with `into` null it does nothing
+   * else, and the pages must not be held.
    */
   gather(
     pages: ArrayLike<number>,
-    into: Uint8Array<ArrayBuffer>,
+    into: Uint8Array<ArrayBuffer> | null,
     checksums: Uint32Array<ArrayBuffer> | null,
   ): Operation<void> {
     const list = new Uint32Array(new ArrayBuffer(pages.length * 4));

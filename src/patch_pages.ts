@@ -11,9 +11,9 @@ import type { PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 
-/** How many pages are copied, hashed and written at a time. */
+/** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
-/** The same beside the program, whose turns each step waits for. */
+/** The same beside the program, whose turns each step waits for; they are copied first. */
 const HELD_BATCH_PAGES = 256;
 /** How many go to the image in one write. */
 const WRITE_PAGES = 256;
@@ -91,22 +91,24 @@ export class PatchPages {
     const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
-      const bytes = region.staging(batch.length);
+      const bytes = this.#held ? region.staging(batch.length) : null;
       yield* perform(region.held.gather(batch, bytes, checksums));
       let position = this.pages.length * pageSize;
       const changed: number[] = [];
       for (let index = 0; index < batch.length; index++) {
-        const content = bytes.subarray(index * pageSize, (index + 1) * pageSize);
+        const content = bytes?.subarray(index * pageSize, (index + 1) * pageSize) ??
+          region.bytes(batch[index], 1);
         if (yield* image.holds(batch[index], content, checksums[index], scratch)) {
           if (batch[index] < this.plan.old) this.unchanged++;
           continue;
         }
-        changed.push(index);
+        changed.push(bytes ? index : batch[index]);
         this.pages.push(batch[index]);
         this.#checksums.push(checksums[index]);
       }
       for (const { first, count } of runsOf(changed)) {
-        const content = bytes.subarray(first * pageSize, (first + count) * pageSize);
+        const content = bytes?.subarray(first * pageSize, (first + count) * pageSize) ??
+          region.bytes(first, count);
         yield* files.append(content, position);
         position += content.length;
       }

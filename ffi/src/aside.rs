@@ -3,7 +3,7 @@
 //! is used takes memory. So there is no pool that could run out, and nobody waits for
 //! anything but a copy that another thread is making.
 
-use crate::checksum::loom_checksum_pages;
+use crate::checksum::{checksum_pages, loom_checksum_pages};
 use crate::errno;
 use crate::region::{self, Region};
 use crate::state::Word;
@@ -69,11 +69,12 @@ const BATCH: u32 = 16;
 /// Copies `count` held pages as they were when they were held, or pages that aren't
 /// held as they are, one after the other, and writes their checksums unless `sums` is
 /// null. May run beside the program: it takes what was kept where the page has been
-/// opened meanwhile.
+/// opened meanwhile. With `into` null nothing is copied, and the pages must not be
+/// written meanwhile.
 ///
 /// # Safety
 /// `pages` has `count` pages of the region, `into` has room for them, `sums` for
-/// their checksums; both are aligned.
+/// their checksums; both are aligned. Where one is null the other isn't.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loom_gather(
     slot: u32,
@@ -86,17 +87,30 @@ pub unsafe extern "C" fn loom_gather(
         return -libc::EINVAL;
     };
     let page_size = region.page_size();
+    // SAFETY: the caller's promise about `pages`.
+    let pages = unsafe { core::slice::from_raw_parts(pages, count as usize) };
+    if !pages.iter().all(|&page| region.contains(page, 1)) {
+        return -libc::EINVAL;
+    }
+    if into.is_null() {
+        // SAFETY: the caller's promise about `sums`.
+        let sums = unsafe { core::slice::from_raw_parts_mut(sums, count as usize) };
+        let page = |index: usize| {
+            // SAFETY: the page lies in the region, is readable, and nobody writes it now.
+            unsafe {
+                let words = region.address(pages[index]).cast::<u32>();
+                core::slice::from_raw_parts(words, page_size / 4)
+            }
+        };
+        checksum_pages(page, sums);
+        return 0;
+    }
     let mut done = 0;
     while done < count {
         let batch = (count - done).min(BATCH);
         for index in (done..done + batch).map(|index| index as usize) {
-            // SAFETY: the caller's promise about `pages` and `into`.
-            let (page, into) = unsafe { (*pages.add(index), into.add(index * page_size)) };
-            if !region.contains(page, 1) {
-                return -libc::EINVAL;
-            }
-            // SAFETY: there is room for a page, which nobody else knows of yet.
-            unsafe { read(&region, page, into) };
+            // SAFETY: there is room for each of the pages, which nobody else knows of yet.
+            unsafe { read(&region, pages[index], into.add(index * page_size)) };
         }
         if !sums.is_null() {
             // SAFETY: these pages were just written; the caller's promise about `sums`.

@@ -26,10 +26,9 @@ fn finish(hash: u32, length: u32) -> u32 {
 }
 
 #[inline(always)]
-fn checksum_eight(pages: &[u32], page_words: usize, sums: &mut [u32]) {
-    let (pages, _) = pages.split_at(LANES * page_words);
-    let lanes: [&[u32]; LANES] =
-        core::array::from_fn(|lane| &pages[lane * page_words..(lane + 1) * page_words]);
+fn checksum_eight(lanes: [&[u32]; LANES], sums: &mut [u32]) {
+    let page_words = lanes[0].len();
+    let lanes = lanes.map(|lane| &lane[..page_words]);
     let mut hashes = [SEED; LANES];
     for at in 0..page_words {
         for (hash, lane) in hashes.iter_mut().zip(lanes) {
@@ -42,26 +41,36 @@ fn checksum_eight(pages: &[u32], page_words: usize, sums: &mut [u32]) {
 }
 
 #[inline(always)]
-fn checksum_all(words: &[u32], page_words: usize, sums: &mut [u32]) {
+fn checksum_each<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
     let whole = sums.len() - sums.len() % LANES;
     for first in (0..whole).step_by(LANES) {
-        let pages = &words[first * page_words..];
-        checksum_eight(pages, page_words, &mut sums[first..first + LANES]);
+        let lanes = core::array::from_fn(|lane| page(first + lane));
+        checksum_eight(lanes, &mut sums[first..first + LANES]);
     }
-    for (page, sum) in sums.iter_mut().enumerate().skip(whole) {
-        let page = &words[page * page_words..(page + 1) * page_words];
+    for (index, sum) in sums.iter_mut().enumerate().skip(whole) {
+        let page = page(index);
         let hash = page
             .iter()
             .fold(SEED, |hash, word| step(hash, word.to_le()));
-        *sum = finish(hash, page_words as u32 * 4);
+        *sum = finish(hash, page.len() as u32 * 4);
     }
 }
 
 /// The same code, compiled for processors that have AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn checksum_all_avx2(words: &[u32], page_words: usize, sums: &mut [u32]) {
-    checksum_all(words, page_words, sums);
+fn checksum_each_avx2<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
+    checksum_each(page, sums);
+}
+
+/// Writes the checksums of pages, wherever each of them lies.
+pub fn checksum_pages<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { checksum_each_avx2(page, sums) };
+    }
+    checksum_each(page, sums);
 }
 
 /// Whether processor and system support AVX2.
@@ -114,10 +123,8 @@ pub unsafe extern "C" fn loom_checksum_pages(
             core::slice::from_raw_parts_mut(sums, count),
         )
     };
-    #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: the processor has what the function is compiled for.
-        return unsafe { checksum_all_avx2(words, page_words, sums) };
-    }
-    checksum_all(words, page_words, sums);
+    checksum_pages(
+        |page| &words[page * page_words..(page + 1) * page_words],
+        sums,
+    );
 }
