@@ -196,14 +196,24 @@ export const WORKLOADS: Record<string, Workload> = {
       world.save();
     },
   },
+  "patches that keep their names and patches that don't": {
+    options: LARGE,
+    run(world) {
+      for (const pages of [2, 2, 3, 70, 3, 3, 66, 66, 1, 1]) {
+        world.write(...range(pages, world.random.below(4)));
+        world.save();
+      }
+    },
+  },
   "a save after one that was undone": {
     options: SMALL,
     run(world) {
       world.write(...range(4));
       world.save();
       for (const call of FAILING_CALLS) {
-        // Files get their names where another number of pages is saved than before.
-        world.write(...NAMING.test(call) ? range(3) : [world.random.below(4)]);
+        // Files get their names with the first save.
+        if (NAMING.test(call)) world.close();
+        world.write(world.random.below(4));
         world.failToSave(call);
         if (world.random.oneIn(2)) world.close();
         world.write(world.random.below(5));
@@ -246,7 +256,8 @@ export const WORKLOADS: Record<string, Workload> = {
       world.carry(30);
       world.save();
       for (const call of ["write attachment.", "sync attachment.", ...FAILING_CALLS]) {
-        world.write(...NAMING.test(call) ? range(3) : [world.random.below(4)]);
+        if (NAMING.test(call)) world.close();
+        world.write(world.random.below(4));
         world.carry(40);
         world.failToSave(call);
         if (world.random.oneIn(2)) world.close();
