@@ -10,6 +10,7 @@ import { SystemError } from "../src/errors.ts";
 import { SimulatedDisk } from "./simulation/disk.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import { runProgram } from "./support/program.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 
 const PAGE = 16384;
@@ -232,6 +233,31 @@ test("a page that rotted is not backed up", async (directory, more) => {
   flip(`${directory}/image.bin`, 50 * PAGE);
   const error = await loom.backup(more).then(() => undefined, (error) => error);
   assertEquals([error?.code, error?.page, fs.existsSync(more)], ["CORRUPT_IMAGE", 50, false]);
+});
+
+Deno.test("what was done to the image after its program was killed is noticed", async () => {
+  using temporary = temporaryDirectory();
+  const directory = `${temporary.path}/loom`;
+  const program = `${temporary.path}/program.ts`;
+  Deno.writeTextFileSync(
+    program,
+    `import { Loom } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+const loom = Loom.openSync(${JSON.stringify(directory)}, { size: 1 << 22 });
+const bytes = new Uint8Array(loom.buffer);
+for (const value of [1, 2]) {
+  bytes.fill(value, 0, value === 1 ? bytes.length : 1);
+  loom.saveSync();
+}
+Deno.kill(Deno.pid, "SIGKILL");
+`,
+  );
+  const flags = ["--allow-ffi", "--allow-read", "--allow-write", "--allow-run"];
+  assertEquals((await runProgram(program, { flags })).stderr, "");
+  using image = Deno.openSync(`${directory}/image.bin`, { write: true });
+  image.seekSync(77 * 16384 + 5, Deno.SeekMode.Start);
+  image.writeSync(new Uint8Array([3]));
+  const error = assertThrows(() => Loom.openSync(directory, { size: 1 << 22 }), LoomError);
+  assertEquals([error.code, error.page], ["CORRUPT_IMAGE", 77]);
 });
 
 Deno.test("rot that the file system doesn't know of is found on request", () => {

@@ -38,6 +38,7 @@ const POINTS = [
   "sync image.bin",
   "rename control.bin",
   "remove memory.spare",
+  "remove memory.bin",
 ];
 
 const MEGABYTE = 1 << 20;
