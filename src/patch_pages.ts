@@ -52,7 +52,6 @@ export class PatchPages {
     const { held } = region;
     const { candidates, free, runs, old, total } = this.plan;
     this.#held = true;
-    region.setOpensAhead(false);
     held.hold(runsOf(candidates));
     if (!region.tracker.protects) held.hold(runsOf(free));
     for (const { first, count } of region.tracker.protects ? runs : []) {
@@ -80,7 +79,6 @@ export class PatchPages {
       region.openDirty(first, count);
     }
     region.imagePages = this.plan.old;
-    region.setOpensAhead(true);
   }
 
   /** Hashes the pages and writes those that changed to memory.bin. */

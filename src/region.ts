@@ -91,7 +91,8 @@ export class Region {
     }
     this.held = new HeldPages(native, this.#slot, this.words);
     this.catchesWrites = this.#tracker.catches && !settings.memory;
-    this.setOpensAhead(true);
+    // Only where it can be told later which of them were written.
+    if (this.#tracker.exact) this.words.mostAhead = PAGES_AHEAD;
     attached.add(this);
   }
 
@@ -122,14 +123,6 @@ export class Region {
         { cause },
       );
     }
-  }
-
-  /**
-   * Whether a fault may open pages ahead, where it can be told later which of them
-   * were written. It can't for pages in flight: they have been copied already.
-   */
-  setOpensAhead(allowed: boolean): void {
-    this.words.mostAhead = allowed && this.#tracker.exact ? PAGES_AHEAD : 1;
   }
 
   /** The bytes of consecutive pages, as they are now. */

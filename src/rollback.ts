@@ -31,7 +31,6 @@ export function* rollback(
   if (pending) yield* overlay(region, pending);
   for (const { page, bytes } of origin ?? []) region.bytes(page, 1).set(bytes);
   region.recountMappings(region.mapped);
-  region.setOpensAhead(true);
 }
 
 /** Gives pages that lie in memory of their own the image's content, and makes them clean. */

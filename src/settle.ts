@@ -81,7 +81,6 @@ export function* settle(
     for (const { first, count } of plan.runs) region.protectClean(first, count);
   }
   region.recountMappings(remap && !region.hasOwn);
-  region.setOpensAhead(true);
   region.held.letGo();
   if (!watermarks) return;
   if (held) region.postGuard();

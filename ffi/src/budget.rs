@@ -26,21 +26,33 @@ pub fn measure() {
 const PRECISE_FAULTS: u32 = 64;
 /// Dirty pages in an aligned run that make it likely that all will be written.
 const DENSE: u32 = 2;
+/// The same where the kernel has copied the pages already: it can't be told then which of
+/// those that were opened were written, and each that was not is hashed for nothing.
+const DENSE_IF_COPIED: u32 = 4;
+
+/// Whether all of the aligned run of `most` pages around one is likely to be written.
+fn is_dense(state: &State, page: u32, most: u32) -> bool {
+    if most <= 1 || state.load(Word::RecentFaults) <= PRECISE_FAULTS {
+        return false;
+    }
+    let first = page - page % most;
+    let enough = if state.has_copies(first, most) {
+        DENSE_IF_COPIED
+    } else {
+        DENSE
+    };
+    state.count_dirty(first, most) >= enough
+}
 
 /// How many pages the fault in `page`, which is marked dirty already, opens: 1 while
 /// faults are few and mappings many.
 ///
 /// A signal costs far more than the write that raised it. As in the Internet
 /// Computer's memory tracker, pages are opened ahead where writes are dense, if it
-/// can be told later which of them were written (TypeScript sets `MostAhead` then; it
-/// can't be told of pages that have memory of their own already).
+/// can be told later which of them were written (TypeScript sets `MostAhead` then).
 pub fn run_length(state: &State, page: u32) -> u32 {
     let most = state.load(Word::MostAhead);
-    let dense = most > 1
-        && state.load(Word::RecentFaults) > PRECISE_FAULTS
-        && state.count_dirty(page - page % most, most) >= DENSE
-        && !state.has_own(page - page % most, most);
-    let ahead = if dense { most } else { 1 };
+    let ahead = if is_dense(state, page, most) { most } else { 1 };
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()
         .map(|region| u64::from(region.state.load(Word::Mappings)))

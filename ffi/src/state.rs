@@ -174,9 +174,10 @@ impl State {
         self.count(DIRTY, first, count)
     }
 
-    /// Whether some page of an aligned run, of 32 at most, has memory of its own.
-    pub fn has_own(&self, first: u32, count: u32) -> bool {
-        self.count(OWN, first, count) > 0
+    /// Whether the kernel has copied some page of an aligned run, of 32 at most, already:
+    /// it has memory of its own, or a save needs it as it is.
+    pub fn has_copies(&self, first: u32, count: u32) -> bool {
+        self.count(OWN, first, count) > 0 || self.count(HELD, first, count) > 0
     }
 
     /// Runs of pages, 32 at a time, some of which were opened ahead.
