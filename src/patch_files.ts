@@ -100,12 +100,18 @@ export class PatchFiles {
   }
 
   /**
-   * Whether the next control.bin is written where the last one was, as the image
-   * says since then: if it is found before it was announced, it is known all the same.
+   * Whether the next control.bin is written over the last one, as the image says since
+   * then: if it is found before it was announced, it is known all the same.
    */
-  writesInPlace({ pages }: PatchContent): boolean {
-    const length = controlLength(pages.length);
-    return length <= SECTOR_BYTES && length === this.#control.bytes;
+  writesInPlace(content: PatchContent): boolean {
+    return this.#keepsControl(content) &&
+      controlLength(content.pages.length) === this.#control.bytes;
+  }
+
+  /** Whether the next control.bin is written to the file of the last one. */
+  #keepsControl({ pages }: PatchContent): boolean {
+    return Math.max(controlLength(pages.length), this.#control.bytes) <= SECTOR_BYTES &&
+      this.#control.bytes > 0;
   }
 
   /**
@@ -119,7 +125,7 @@ export class PatchFiles {
       yield* perform(memory.truncate(length));
       this.#memory.bytes = length;
     }
-    if (!this.writesInPlace(content)) {
+    if (!this.#keepsControl(content)) {
       yield* this.#control.remove();
       const control = yield* this.#control.open();
       this.#inode = (yield* perform(control.state())).inode;
@@ -128,9 +134,13 @@ export class PatchFiles {
     yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
   }
 
-  /** Makes the announcement durable, the pages, and other files at the same time. */
+  /**
+   * Makes the announcement durable, the pages, and other files at the same time; and that
+   * the last patch was applied, before its control.bin gets another length.
+   */
   *syncAnnounced(image: Image, more: StorageFile[] = []): Protocol<void> {
     const files = [this.#memory.file!, image.checksums!.file, ...more];
+    if (this.#control.isNamed) files.push(this.#control.file!);
     yield* perform(this.storage.syncTogether(files));
   }
 
@@ -142,6 +152,9 @@ export class PatchFiles {
     const control = this.#control.file!;
     const hasNames = this.#memory.isNamed && this.#control.isNamed;
     this.#isPending = true;
+    if (this.#bytes.length < this.#control.bytes) {
+      yield* perform(control.truncate(this.#bytes.length));
+    }
     yield* writeFully(control, this.#bytes, 0);
     this.#control.bytes = this.#bytes.length;
     yield* this.#memory.rename(true);

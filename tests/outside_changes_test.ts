@@ -135,13 +135,13 @@ for (const how of ["saveSync", "save"] as const) {
             loom.saveSync();
           }
           const saved = bytes.slice(0, 65536);
-          // Two pages: as many as the last save had find their files in place.
-          bytes[0] = bytes[32768] = 2;
+          // A patch of all pages needs a file of its own; a small one would find the last one's.
+          bytes.fill(2);
           setReadOnly(directory, true);
           try {
             const error = await assertRejects(async () => void await loom[how](), LoomError);
             assertEquals(error.code, "PERMISSION", error.message);
-            assertEquals([bytes[0], bytes[32768], bytes[65535]], [2, 2, 1]);
+            assert(bytes.every((byte) => byte === 2));
             using seen = Loom.openSync(copyOf(directory), options);
             assert(sameBytes(new Uint8Array(seen.buffer, 0, 65536), saved));
           } finally {

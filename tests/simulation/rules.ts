@@ -97,6 +97,13 @@ export const RULES: Record<string, Rule> = {
       }
     },
   },
+  "a patch is taken away durably before its control.bin gets another length": {
+    workload: "patches that keep their names and patches that don't",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.spareControl &&
+      call.previous === `sync ${FILES.checksums}`
+    ),
+  },
   "a patch that is found is synced before it is applied": {
     workload: "overwrite",
     breach: without((call) =>
