@@ -14,7 +14,10 @@ const OPTIONS: Record<OpenMode, Deno.OpenOptions> = {
   create: { read: true, write: true, createNew: true, mode: 0o644 },
 };
 
-/** After so many bytes the system is told to begin writing them out: a later sync then has less to wait for. */
+/**
+ * After so many bytes the system is told to begin writing them out: a later sync then has
+ * less to wait for.
+ */
 const WRITEBACK_BYTES = 4 << 20;
 
 class DiskFile implements StorageFile {
@@ -78,19 +81,17 @@ class DiskFile implements StorageFile {
   }
 
   read(into: Uint8Array, position: number): Operation<number> {
-    const { loom_read, loom_read_off_thread } = this.native;
     const call = [this.descriptor, unshared(into), into.length, BigInt(position)] as const;
     return this.call(
       "read",
       "read",
-      () => loom_read(...call),
-      () => loom_read_off_thread(...call),
+      () => this.native.loom_read(...call),
+      () => this.native.loom_read_off_thread(...call),
       (count) => count,
     );
   }
 
   write(from: Uint8Array, position: number): Operation<number> {
-    const { loom_write, loom_write_off_thread } = this.native;
     this.#waitingBytes += from.length;
     const start = this.#waitingBytes >= WRITEBACK_BYTES ? 1 : 0;
     if (start) this.#waitingBytes = 0;
@@ -104,32 +105,30 @@ class DiskFile implements StorageFile {
     return this.call(
       "write",
       "write",
-      () => loom_write(...call),
-      () => loom_write_off_thread(...call),
+      () => this.native.loom_write(...call),
+      () => this.native.loom_write_off_thread(...call),
       (count) => count,
     );
   }
 
   truncate(size: number): Operation<void> {
-    const { loom_truncate, loom_truncate_off_thread } = this.native;
     const call = [this.descriptor, BigInt(size)] as const;
     return this.call(
       "resize",
       "ftruncate",
-      () => loom_truncate(...call),
-      () => loom_truncate_off_thread(...call),
+      () => this.native.loom_truncate(...call),
+      () => this.native.loom_truncate_off_thread(...call),
       () => {},
     );
   }
 
   allocate(position: number, length: number): Operation<boolean> {
-    const { loom_allocate, loom_allocate_off_thread } = this.native;
     const call = [this.descriptor, BigInt(position), BigInt(length)] as const;
     return {
       action: "reserve space for",
       path: this.path,
-      sync: () => wasAllocated(loom_allocate(...call)),
-      async: async () => wasAllocated(await loom_allocate_off_thread(...call)),
+      sync: () => wasAllocated(this.native.loom_allocate(...call)),
+      async: async () => wasAllocated(await this.native.loom_allocate_off_thread(...call)),
     };
   }
 
@@ -143,7 +142,7 @@ class DiskFile implements StorageFile {
   }
 
   sync(): Operation<void> {
-    return syncing(this.native, "sync", this.path, [this.descriptor]);
+    return syncing(this.native, this.path, [this.descriptor]);
   }
 
   close(): Operation<void> {
@@ -156,7 +155,6 @@ class DiskFile implements StorageFile {
 /** Makes files durable, all at the same time. */
 function syncing(
   native: Native,
-  action: string,
   path: string,
   descriptors: number[],
   directory?: string,
@@ -171,7 +169,7 @@ function syncing(
     return { call: [list, list.length, last < 0 ? 0 : 1] as const, end };
   };
   return {
-    action,
+    action: "sync",
     path,
     sync: () => {
       const { call, end } = begin();
@@ -287,12 +285,12 @@ export class Disk implements Storage {
   }
 
   syncDirectory(path: string): Operation<void> {
-    return syncing(this.native, "sync", path, [], path);
+    return syncing(this.native, path, [], path);
   }
 
   syncTogether(files: StorageFile[], directory?: string): Operation<void> {
     const descriptors = files.map(({ descriptor }) => descriptor);
-    return syncing(this.native, "sync", files[0].path, descriptors, directory);
+    return syncing(this.native, files[0].path, descriptors, directory);
   }
 
   lock(path: string, exclusive: boolean): Operation<Lock | null> {
