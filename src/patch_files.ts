@@ -85,6 +85,8 @@ export class PatchFiles {
   #bytes = new Uint8Array();
   /** Whether they are a patch that may be committed, and is not applied. */
   #isPending = false;
+  /** How many patches were applied. */
+  #applied = 0;
 
   constructor(private readonly storage: Storage, private readonly directory: string) {
     const path = (name: keyof typeof FILES) => join(directory, FILES[name]);
@@ -140,7 +142,7 @@ export class PatchFiles {
    */
   *syncAnnounced(image: Image, more: StorageFile[] = []): Protocol<void> {
     const files = [this.#memory.file!, image.checksums!.file, ...more];
-    if (this.#control.isNamed) files.push(this.#control.file!);
+    if (this.#control.bytes > 0) files.push(this.#control.file!);
     yield* perform(this.storage.syncTogether(files));
   }
 
@@ -163,12 +165,15 @@ export class PatchFiles {
     yield* perform(this.storage.syncTogether(files, hasNames ? undefined : this.directory));
   }
 
-  /** Takes an applied patch away, keeping its files for the next one. */
+  /**
+   * Takes an applied patch away, keeping its files for the next one; from the second on
+   * under their names: a program that saves once leaves its directory as tidy as Vere.
+   */
   *retire(): Protocol<void> {
     const { bytes, file } = this.#control;
-    if (bytes <= SECTOR_BYTES) {
-      yield* writeFully(file!, retiredControl(bytes), 0);
-    } else {
+    const isSmall = bytes <= SECTOR_BYTES;
+    if (isSmall) yield* writeFully(file!, retiredControl(bytes), 0);
+    if (!isSmall || this.#applied++ === 0) {
       yield* this.#control.rename(false);
       yield* this.#memory.rename(false);
     }
