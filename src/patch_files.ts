@@ -21,9 +21,9 @@ import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage
 const SPARE_LIMIT_BYTES = 2 ** 30;
 
 /**
- * A disk writes a sector whole or not at all. A control.bin that fits one, and
- * replaces one as long, is therefore never a mixture of the two, which open would
- * take for damage: only such a file is written in place.
+ * A disk writes a sector whole or not at all. A control.bin that fits one, and takes
+ * the place of one that does, is therefore never a mixture of the two, which open
+ * would take for damage: only such a file is written over.
  */
 const SECTOR_BYTES = 512;
 

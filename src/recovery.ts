@@ -175,7 +175,8 @@ export function* examine(
       const size = yield* perform(memory!.size());
       evidence.torn = yield* verifyMemory(memory!, size, control, pageSize);
     }
-    if (evidence.torn && image) yield* compare(evidence, control, image);
+    const toCompare = evidence.torn || control.isRetired;
+    if (toCompare && image) yield* compare(evidence, control, image);
   } catch (error) {
     if (memory) yield* perform(memory.close());
     throw error;
@@ -215,6 +216,16 @@ function* readControl(file: StorageFile): Protocol<Control> {
   return decodeControl(bytes.subarray(0, length));
 }
 
+/**
+ * From which record on a control.bin means something: of one that was taken away the
+ * first are zeros, and the next may be half of what it was.
+ */
+function firstRecord({ isRetired, pages, checksums }: Control): number {
+  if (!isRetired) return 0;
+  const zeros = pages.findIndex((page, index) => page !== 0 || checksums[index] !== 0);
+  return zeros < 0 ? pages.length : zeros + 1;
+}
+
 /** Which pages of a torn patch does the image carry already? */
 function* compare(evidence: Evidence, control: Control, image: Image): Protocol<void> {
   const buffer = new Uint8Array(image.pageSize);
@@ -222,14 +233,14 @@ function* compare(evidence: Evidence, control: Control, image: Image): Protocol<
   if (checksums) yield* checksums.load();
   const left = checksums?.identity?.pages ?? Infinity;
   const seen = new Set<number>();
-  // One that was taken away is zeros from its beginning; the next may be half of a record.
-  const isLeft = (page: number, index: number) => page !== 0 || control.checksums[index] !== 0;
-  const zeros = control.isRetired ? control.pages.findIndex(isLeft) : -1;
-  const first = !control.isRetired ? 0 : zeros < 0 ? control.pages.length : zeros + 1;
-  for (let index = first; index < control.pages.length; index++) {
+  for (let index = firstRecord(control); index < control.pages.length; index++) {
     const page = control.pages[index];
-    if (page >= image.pages || seen.has(page)) continue;
+    if (seen.has(page)) continue;
     seen.add(page);
+    if (page >= image.pages) {
+      evidence.missing ??= page;
+      continue;
+    }
     const checksum = yield* image.checksumOf(page, buffer);
     const before = checksums?.at(page) ?? 0;
     if (checksum === control.checksums[index]) {

@@ -281,3 +281,24 @@ for (const name of ["image.bin", "control.bin", "memory.bin"]) {
     assertEquals(names, ["control.bin", "image.bin", "memory.bin"]);
   });
 }
+
+Deno.test("a patch that says that it was applied goes, however much of it is left", () => {
+  const control = controlOf(PATCH);
+  for (let length = 1; length <= control.length; length++) {
+    using directory = temporaryDirectory();
+    crafted(directory.path, PATCH, newImage());
+    const bytes = control.slice().fill(0, 0, length);
+    bytes[0] = 0xfd;
+    Deno.writeFileSync(`${directory.path}/control.bin`, bytes);
+    assertEquals(opened(directory.path), { patch: "none", image: newImage() });
+  }
+});
+
+Deno.test("a patch that says that it was applied, and wasn't, is refused", () => {
+  using directory = temporaryDirectory();
+  crafted(directory.path);
+  const bytes = controlOf(PATCH);
+  bytes[0] = 0xfd;
+  Deno.writeFileSync(`${directory.path}/control.bin`, bytes);
+  assertEquals(refused(directory.path, "CORRUPT_PATCH").page, 5);
+});
