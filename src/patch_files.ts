@@ -117,6 +117,17 @@ export class PatchFiles {
   }
 
   /**
+   * Sees that no earlier control.bin will be found that is the same as the next one, before
+   * anything waits for that: saves that bring no pages are all alike.
+   */
+  *outlive(content: PatchContent): Protocol<void> {
+    const { bytes, file } = this.#control;
+    if (bytes > 0 && sameBytes(encodeControl(content), this.#bytes)) {
+      yield* perform(file!.sync());
+    }
+  }
+
+  /**
    * Has the image say that this patch is coming: a control.bin that is found is then
    * known to belong here, or not to.
    */
@@ -207,4 +218,8 @@ export class PatchFiles {
     }
     if (hadNames) yield* perform(this.storage.syncDirectory(this.directory));
   }
+}
+
+function sameBytes(left: Uint8Array, right: Uint8Array): boolean {
+  return left.length === right.length && left.every((byte, at) => byte === right[at]);
 }

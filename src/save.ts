@@ -115,6 +115,7 @@ export function* save(
       image.needsRoom(plan.total);
     const more: StorageFile[] = [];
     if (carried) {
+      yield* files.outlive(content);
       const key = BigInt(checksumOfControl(content));
       more.push(yield* attachment.prepare(carried, { kind: "patch", key }));
     }

@@ -133,6 +133,13 @@ export const RULES: Record<string, Rule> = {
     workload: "attachments",
     breach: without((call) => isSync(call) && isAttachment(call)),
   },
+  "no earlier patch is found that is the same as the one that an attachment waits for": {
+    workload: "attachments that no page comes with",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.spareControl &&
+      call.previous === `look at ${FILES.image}`
+    ),
+  },
   "an undone save is undone durably": {
     workload: "a save after one that was undone",
     breach: without((call) =>

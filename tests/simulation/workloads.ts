@@ -249,6 +249,17 @@ export const WORKLOADS: Record<string, Workload> = {
       }
     },
   },
+  "attachments that no page comes with": {
+    options: SMALL,
+    async run(world) {
+      world.write(...range(2));
+      for (const length of [10, 20, 600, 5, 700]) {
+        world.carry(length);
+        if (world.random.oneIn(3)) await world.saveAsync();
+        else world.save();
+      }
+    },
+  },
   "attachments of saves that fail": {
     options: SMALL,
     run(world) {
