@@ -261,7 +261,7 @@ export class Loom implements Disposable, AsyncDisposable {
       const report = await run(
         save(this.#target(), settings, progress),
         signal,
-        () => !progress.committed,
+        () => progress.canBeUndone,
       );
       this.#noteSave(watermarks);
       this.#validate("after", false);

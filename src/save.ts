@@ -68,10 +68,16 @@ export interface SaveSettings {
 /** How far a save is, for whoever wants to stop it or waits for the commit. */
 export class SaveProgress {
   #committed = false;
+  #canBeUndone = true;
   readonly #commit = Promise.withResolvers<void>();
 
   get committed(): boolean {
     return this.#committed;
+  }
+
+  /** Until the commit, or until it turns out that there is nothing to commit. */
+  get canBeUndone(): boolean {
+    return this.#canBeUndone;
   }
 
   /** Fulfilled at the commit. */
@@ -82,6 +88,12 @@ export class SaveProgress {
   commit(): void {
     this.#committed = true;
     this.#commit.resolve();
+    this.finish();
+  }
+
+  /** From now on the save is brought to its end. */
+  finish(): void {
+    this.#canBeUndone = false;
   }
 }
 
@@ -131,6 +143,7 @@ export function* save(
       yield* files.commit(image, announced);
       progress.commit();
     }
+    progress.finish();
     clock.lap("commit");
   } catch (error) {
     if (error instanceof LoomError && error.code === "FAILED") target.fail(error.message);

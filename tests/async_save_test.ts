@@ -3,6 +3,7 @@ import { assert, assertEquals, assertGreater, assertRejects, assertThrows } from
 import { Buffer } from "node:buffer";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
 import { hasPatch, savedContentsOf } from "./support/contents.ts";
+import { FailingStorage, openOn } from "./support/failing_storage.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS, worksWithScratch } from "./support/trackers.ts";
 
@@ -310,6 +311,33 @@ for (const tracker of TRACKERS) {
       assertGreater(undone, 0);
     });
   }
+
+  Deno.test(`${tracker}: a save that finds nothing to write can be aborted at its end`, async () => {
+    using directory = temporaryDirectory();
+    const storage = new FailingStorage();
+    // So many pages that the program has its turn while they become clean again.
+    const options: LoomOptions = { size: 1 << 22, pageSize: 4096, tracker };
+    await using loom = await openOn(storage, directory.path, options);
+    const bytes = new Uint8Array(loom.buffer);
+    bytes.fill(1);
+    await loom.save();
+    const saving = (signal?: AbortSignal) => {
+      // Every page is dirty, and none has changed.
+      loom.touch(0, bytes.length);
+      return loom.save({ signal }).then(({ unchanged }) => unchanged, (error) => error);
+    };
+    const before = storage.calls.length;
+    assertEquals(await saving(), 1024);
+    const calls = storage.calls.length - before;
+    for (const fromEnd of [1, 2, 3]) {
+      const controller = new AbortController();
+      const at = storage.calls.length + calls - fromEnd;
+      storage.tamper = ({ index }) => index === at ? controller.abort("stop") : undefined;
+      const outcome = await saving(controller.signal);
+      assert(outcome === "stop" || outcome === 1024, String(outcome));
+      assertEquals(loom.check(), []);
+    }
+  });
 
   Deno.test(`${tracker}: timers fire while a save is under way`, async () => {
     using directory = temporaryDirectory();

@@ -12,7 +12,7 @@ const HELP = `Cuts the power of a simulated disk at every step of what Loom does
 
   deno task crash [--states N] [--seed S] [--workload NAME]
 
-  --states N       stop after so many distinct states (default 1000000)
+  --states N       begin no round after so many distinct states (default 1000000)
   --seed S         of the first round; the next has S + 1 (default 1)
   --workload NAME  only this one
 
@@ -74,7 +74,6 @@ const known = new Map<number, string>();
 const tallies = names.map((name) => new Tally(name));
 for (let round = seed; known.size < states; round++) {
   for (const tally of tallies) {
-    if (known.size >= states) break;
     tally.add(await runWorkload(tally.name, { ...EFFORT, seed: round }, known), round);
   }
   if (Deno.stdout.isTerminal()) {
