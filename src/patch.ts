@@ -23,6 +23,8 @@ export const PATCH_VERSION = 2;
  * that, so that no flipped bit makes one of the other.
  */
 const RETIRED_VERSION = 2 ^ 0xff;
+/** What a disk writes whole or not at all. */
+export const SECTOR_BYTES = 512;
 /** Version, checksum, pages in the image, records: four words. */
 export const HEADER_BYTES = 16;
 /** A page's number and its checksum: two words. */

@@ -1,9 +1,8 @@
 /**
  * The two files of a patch on their way: written under spare names, renamed to
- * memory.bin and control.bin, and kept when the patch has been applied. A small
- * patch stays under its names, emptied of meaning, since names are the dearest part
- * of a small save; a large one goes back to spare names. Files that are written in
- * place again need no new blocks either.
+ * memory.bin and control.bin, and kept under these when the patch has been applied,
+ * emptied of meaning: names are the dearest part of a small save. Files that are
+ * written in place again need no new blocks either.
  */
 import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
@@ -13,19 +12,13 @@ import {
   encodeControl,
   type PatchContent,
   retiredControl,
+  SECTOR_BYTES,
 } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
 /** A larger spare is given back to the disk after the save. */
 const SPARE_LIMIT_BYTES = 2 ** 30;
-
-/**
- * A disk writes a sector whole or not at all. A control.bin that fits one, and takes
- * the place of one that does, is therefore never a mixture of the two, which open
- * would take for damage: only such a file is written over.
- */
-const SECTOR_BYTES = 512;
 
 /** One of the two, while it is open. */
 class PatchFile {
@@ -102,18 +95,13 @@ export class PatchFiles {
   }
 
   /**
-   * Whether the next control.bin is written over the last one, as the image says since
-   * then: if it is found before it was announced, it is known all the same.
+   * Whether the next control.bin takes the place of the last one, of the same length, in
+   * one write that is done or not. The image says since then that this file is coming: if
+   * it is found before it was announced, it is known all the same.
    */
-  writesInPlace(content: PatchContent): boolean {
-    return this.#keepsControl(content) &&
-      controlLength(content.pages.length) === this.#control.bytes;
-  }
-
-  /** Whether the next control.bin is written to the file of the last one. */
-  #keepsControl({ pages }: PatchContent): boolean {
-    return Math.max(controlLength(pages.length), this.#control.bytes) <= SECTOR_BYTES &&
-      this.#control.bytes > 0;
+  replaces({ pages }: PatchContent): boolean {
+    const { bytes } = this.#control;
+    return bytes === controlLength(pages.length) && bytes <= SECTOR_BYTES;
   }
 
   /**
@@ -138,18 +126,17 @@ export class PatchFiles {
       yield* perform(memory.truncate(length));
       this.#memory.bytes = length;
     }
-    if (!this.#keepsControl(content)) {
-      yield* this.#control.remove();
+    this.#bytes = encodeControl(content);
+    if (!this.#control.file) {
       const control = yield* this.#control.open();
       this.#inode = (yield* perform(control.state())).inode;
     }
-    this.#bytes = encodeControl(content);
     yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
   }
 
   /**
    * Makes the announcement durable, the pages, and other files at the same time; and that
-   * the last patch was applied, before its control.bin gets another length.
+   * nothing is left of the last patch in control.bin, where the next one is written.
    */
   *syncAnnounced(image: Image, more: StorageFile[] = []): Protocol<void> {
     const files = [this.#memory.file!, image.checksums!.file, ...more];
@@ -179,12 +166,20 @@ export class PatchFiles {
   /**
    * Takes an applied patch away, keeping its files for the next one; from the second on
    * under their names: a program that saves once leaves its directory as tidy as Vere.
+   *
+   * A disk writes a sector whole or not at all. Where control.bin has several, the first
+   * says durably that the patch was applied before the others are emptied: half of a patch
+   * would be taken for damage.
    */
   *retire(): Protocol<void> {
     const { bytes, file } = this.#control;
-    const isSmall = bytes <= SECTOR_BYTES;
-    if (isSmall) yield* writeFully(file!, retiredControl(bytes), 0);
-    if (!isSmall || this.#applied++ === 0) {
+    const retired = retiredControl(bytes);
+    yield* writeFully(file!, retired.subarray(0, SECTOR_BYTES), 0);
+    if (bytes > SECTOR_BYTES) {
+      yield* perform(file!.sync());
+      yield* writeFully(file!, retired.subarray(SECTOR_BYTES), SECTOR_BYTES);
+    }
+    if (this.#applied++ === 0) {
       yield* this.#control.rename(false);
       yield* this.#memory.rename(false);
     }

@@ -19,6 +19,7 @@ import {
   impossible,
   PATCH_VERSION,
   RECORD_BYTES,
+  SECTOR_BYTES,
   verifyMemory,
 } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -216,14 +217,19 @@ function* readControl(file: StorageFile): Protocol<Control> {
   return decodeControl(bytes.subarray(0, length));
 }
 
+/** The records in the first sector of control.bin. */
+const FIRST_RECORDS = (SECTOR_BYTES - HEADER_BYTES) / RECORD_BYTES;
+
 /**
  * From which record on a control.bin means something: of one that was taken away the
- * first are zeros, and the next may be half of what it was.
+ * first are zeros, and the next may be half of what it was. Where its first sector is
+ * zeros the others are what is left of it, or part of the next one, which was not
+ * committed: that has the first sector too.
  */
 function firstRecord({ isRetired, pages, checksums }: Control): number {
   if (!isRetired) return 0;
   const zeros = pages.findIndex((page, index) => page !== 0 || checksums[index] !== 0);
-  return zeros < 0 ? pages.length : zeros + 1;
+  return zeros < 0 || zeros >= FIRST_RECORDS ? pages.length : zeros + 1;
 }
 
 /** Which pages of a torn patch does the image carry already? */

@@ -123,7 +123,7 @@ export function* save(
     const content = patch.content();
     const changes = patch.pages.length > 0 || plan.total !== plan.old || carried;
     // What is known anyhow, and needs no room, takes one sync; anything else two.
-    const announced = carried !== undefined || !files.writesInPlace(content) ||
+    const announced = carried !== undefined || !files.replaces(content) ||
       image.needsRoom(plan.total);
     const more: StorageFile[] = [];
     if (carried) {

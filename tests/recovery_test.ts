@@ -302,3 +302,20 @@ Deno.test("a patch that says that it was applied, and wasn't, is refused", () =>
   Deno.writeFileSync(`${directory.path}/control.bin`, bytes);
   assertEquals(refused(directory.path, "CORRUPT_PATCH").page, 5);
 });
+
+Deno.test("behind the first sector of a patch that was taken away may lie part of the next", () => {
+  using directory = temporaryDirectory();
+  const pages = Array.from({ length: 70 }, (_, page): [number, Uint8Array] => [
+    page,
+    testPage(3, page),
+  ]);
+  const next = { total: 70, pages };
+  crafted(directory.path, next);
+  const bytes = controlOf(next).fill(0, 0, 512);
+  bytes[0] = 0xfd;
+  Deno.writeFileSync(`${directory.path}/control.bin`, bytes);
+  assertEquals(opened(directory.path, { size: 1 << 21 }), {
+    patch: "none",
+    image: oldImage(),
+  });
+});

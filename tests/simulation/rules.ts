@@ -82,20 +82,24 @@ export const RULES: Record<string, Rule> = {
     workload: "several saves of the same size",
     breach: without((call) => isSync(call) && call.name === FILES.image),
   },
-  "a control.bin of several sectors is never written in place": {
+  "a control.bin of several sectors says durably that it was applied before it is emptied": {
     workload: "control.bin of several sectors",
-    breach: () => (call, perform, storage) => {
-      if (call.name !== FILES.spareControl) return perform();
-      if (call.action === "remove") return;
-      try {
-        return perform();
-      } catch (error) {
-        if (call.mode !== "create") throw error;
-        const file = storage.open(`/disk/loom/${call.name}`, "update").sync();
-        file.truncate(0).sync();
-        return file;
-      }
+    breach: () => {
+      let [before, applied] = ["", false];
+      return (call, perform) => {
+        applied = call.previous === `write ${FILES.spareControl}` &&
+          before === `write ${FILES.checksums}`;
+        before = call.previous;
+        return isSync(call) && applied ? undefined : perform();
+      };
     },
+  },
+  "a control.bin of several sectors is emptied durably before the next is written there": {
+    workload: "control.bin of several sectors",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.spareControl &&
+      call.previous === `sync ${FILES.checksums}`
+    ),
   },
   "a patch is taken away durably before its control.bin gets another length": {
     workload: "patches that keep their names and patches that don't",
