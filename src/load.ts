@@ -100,7 +100,7 @@ function newMemory({ size, shared }: Settings): WebAssembly.Memory {
 function* fill(region: Region, image: Image, pages: number, mapped: boolean): Protocol<void> {
   if (mapped) {
     region.imagePages = pages;
-    region.mapClean(image.file.descriptor, 0, pages);
+    region.mapClean(image.file.descriptor, [{ first: 0, count: pages }]);
     return;
   }
   for (let page = 0; page < pages; page += READ_PAGES) {

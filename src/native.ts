@@ -40,13 +40,14 @@ const SYMBOLS = {
     ],
     result: "i32",
   },
-  loom_map_file: {
+  loom_renew: {
     parameters: [
       "u32", // slot
       "i32", // descriptor
-      "u32", // first page
-      "u32", // count
+      "buffer", // runs: the first page and how many, each
+      "u32", // how many runs
       "u32", // access, as for loom_protect
+      "u32", // whether no other thread can write
     ],
     result: "i32",
   },

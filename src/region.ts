@@ -251,14 +251,21 @@ export class Region {
     return bitmap;
   }
 
-  /** Maps image pages of a file, read-only and clean. */
-  mapClean(descriptor: number, first: number, count: number): void {
-    if (count === 0) return;
+  /** Makes pages those of a file, the image: mapped from it, read-only and clean. */
+  mapClean(descriptor: number, runs: readonly Run[]): void {
+    if (runs.length === 0) return;
+    const pairs = new Uint32Array(new ArrayBuffer(runs.length * 8));
+    runs.forEach(({ first, count }, index) => {
+      pairs[2 * index] = first;
+      pairs[2 * index + 1] = count;
+    });
     const { cleanAccess } = this.#tracker;
-    const result = this.native.loom_map_file(this.#slot, descriptor, first, count, cleanAccess);
+    const alone = this.memory.buffer instanceof SharedArrayBuffer ? 0 : 1;
+    const { loom_renew } = this.native;
+    const result = loom_renew(this.#slot, descriptor, pairs, runs.length, cleanAccess, alone);
     this.#checked(result, "mmap");
-    this.#markClean(first, count);
-    fillBits(this.words.own, first, count, false);
+    if (this.#scratch < 0) return;
+    for (const { first, count } of runs) this.freeScratch(first, count);
   }
 
   /**

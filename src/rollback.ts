@@ -20,13 +20,9 @@ export function* rollback(
   // Without a guard page nothing is in the way; the watermarks of the save post it again.
   region.setFreeSpace(region.pages, region.pages);
   const kept = Math.min(image?.pages ?? 0, region.imagePages);
-  for (const { first, count } of [...region.writableRuns(0, kept)]) {
-    if (!region.mapped) yield* read(region, image!, first, count);
-    else {
-      region.mapClean(image!.file.descriptor, first, count);
-      region.freeScratch(first, count);
-    }
-  }
+  const written = [...region.writableRuns(0, kept)];
+  if (region.mapped && image) region.mapClean(image.file.descriptor, written);
+  else for (const { first, count } of written) yield* read(region, image!, first, count);
   clear(region, kept);
   if (pending) yield* overlay(region, pending);
   for (const { page, bytes } of origin ?? []) region.bytes(page, 1).set(bytes);

@@ -68,7 +68,7 @@ export function* settle(
   const remap = region.mapped && !(held && shared);
   if (!remap) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
-  region.refresh();
+  if (held) region.refresh();
   if (remap && region.keepsOwn) {
     const dense = [...runsOf(pages.pages)].filter(({ count }) => count >= DENSE_PAGES);
     if (!held) { for (const { first, count } of dense) region.protectClean(first, count); }
@@ -89,24 +89,27 @@ export function* settle(
 
 /** Maps runs from the image; beside the program only what it has not written meanwhile. */
 function* mapClean({ region, image }: SaveTarget, runs: Run[], held: boolean): Protocol<void> {
+  const { descriptor } = image.file;
+  if (!held) return region.mapClean(descriptor, runs);
   let pages = 0;
-  let mapped = 0;
+  const slice: Run[] = [];
   for (const run of runs) {
     const end = run.first + run.count;
     for (let first = run.first; first < end; first += SLICE_PAGES) {
-      const piece = { first, count: held ? Math.min(SLICE_PAGES, end - first) : run.count };
-      for (const { first, count } of held ? stillClean(region, piece) : [run]) {
-        region.mapClean(image.file.descriptor, first, count);
-        region.freeScratch(first, count);
-        pages += count;
-        mapped++;
-      }
-      if (!held) break;
-      if (pages < SLICE_PAGES && mapped < SLICE_RUNS) continue;
+      const count = Math.min(SLICE_PAGES, end - first);
+      slice.push({ first, count });
+      pages += count;
+      if (pages < SLICE_PAGES && slice.length < SLICE_RUNS) continue;
+      mapStillClean(region, descriptor, slice.splice(0));
+      pages = 0;
       yield* perform(turn());
-      pages = mapped = 0;
     }
   }
+  mapStillClean(region, descriptor, slice);
+}
+
+function mapStillClean(region: Region, descriptor: number, runs: Run[]): void {
+  region.mapClean(descriptor, runs.flatMap((run) => stillClean(region, run)));
 }
 
 /**
@@ -139,9 +142,7 @@ function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages)
       if (pages.isAsHeld(page)) same.push(page);
     }
   }
-  for (const { first, count } of runsOf(same)) {
-    region.mapClean(image.file.descriptor, first, count);
-  }
+  region.mapClean(image.file.descriptor, [...runsOf(same)]);
   if (total <= old) return;
   const touched = region.touched(old);
   const written: { page: number; bytes: Uint8Array }[] = [];
@@ -151,7 +152,7 @@ function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages)
     const changed = region.held.has(page) || !isZero(bytes);
     if (changed) written.push({ page, bytes: bytes.slice() });
   }
-  region.mapClean(image.file.descriptor, old, total - old);
+  region.mapClean(image.file.descriptor, [{ first: old, count: total - old }]);
   for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);
 }
 

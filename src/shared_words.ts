@@ -6,8 +6,8 @@
 import { fillBits, wordsFor } from "./bitmap.ts";
 
 const HEADER_WORDS = 16;
-/** Dirty, opened, held, own; and two that only the library uses. */
-const BITMAPS = 6;
+/** Dirty, opened, held, own; and three that only the library uses. */
+const BITMAPS = 7;
 const FLAGS = 0;
 const GUARD_PAGE = 1;
 const LOW_PAGE = 2;

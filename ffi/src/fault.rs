@@ -222,7 +222,7 @@ fn replace_lost_page(region: &Region, page: u32, address: usize) -> bool {
         }
         return true;
     }
-    if !mapping::replace_system_page(address) {
+    if !mapping::replace_system_page(region, address) {
         return false;
     }
     state.mark_dirty(page);

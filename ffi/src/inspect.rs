@@ -164,6 +164,15 @@ pub fn map_limit() -> Option<u32> {
     limit
 }
 
+/// Whether the kernel leaves private mappings uncounted that ask for it.
+pub fn overcommits() -> bool {
+    let mut overcommits = false;
+    for_each_line(c"/proc/sys/vm/overcommit_memory".as_ptr(), |line| {
+        overcommits = line != b"2";
+    });
+    overcommits
+}
+
 fn hexadecimal(text: &[u8]) -> u64 {
     text.iter().fold(0, |sum, digit| {
         sum << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or(0))

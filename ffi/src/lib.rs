@@ -20,6 +20,7 @@ mod kernel_tracker;
 mod mapping;
 mod pagemap;
 mod region;
+mod renew;
 mod state;
 mod sync;
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn make_writable(region: &Region, first: u32, end: u32) -> bool {
 }
 
 /// Maps something else over `first..end`.
-fn map(
+pub fn map(
     region: &Region,
     first: u32,
     end: u32,
@@ -44,12 +44,16 @@ fn map(
     } else {
         region.offset(first) as off_t
     };
+    region.state.set_mapped(first, end, false);
     // SAFETY: MAP_FIXED replaces pages of the region only, which is memory that
     // JavaScript reads and writes as plain bytes; no Rust reference points there.
     let result =
         unsafe { libc::mmap(address, length, protection, flags | MAP_FIXED, file, offset) };
     if result == libc::MAP_FAILED {
         return false;
+    }
+    if file >= 0 && flags & MAP_PRIVATE != 0 {
+        region.state.set_mapped(first, end, true);
     }
     // Huge pages would make one touched byte look like 512 touched system pages.
     #[cfg(target_os = "linux")]
@@ -107,6 +111,8 @@ fn system_page_of(address: usize) -> (usize, usize) {
 #[cfg(target_os = "linux")]
 pub fn replace_with_copy(region: &Region, file: c_int, address: usize, protection: c_int) -> bool {
     let (start, length) = system_page_of(address);
+    let page = ((start - region.base) >> region.page_shift) as u32;
+    region.state.set_mapped(page, page + 1, false);
     let offset = (start - region.base) as off_t;
     let (writable, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
     // SAFETY: the copy is a mapping of its own until it is moved, complete, over one
@@ -138,8 +144,10 @@ pub fn replace_with_copy(_: &Region, _: c_int, _: usize, _: c_int) -> bool {
 }
 
 /// Puts ordinary memory, all zeros, in place of the system page at `address`.
-pub fn replace_system_page(address: usize) -> bool {
+pub fn replace_system_page(region: &Region, address: usize) -> bool {
     let (start, length) = system_page_of(address);
+    let page = ((start - region.base) >> region.page_shift) as u32;
+    region.state.set_mapped(page, page + 1, false);
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     // SAFETY: callers pass an address in a region, all of whose system pages are
     // plain bytes that JavaScript owns; no Rust reference points there.
@@ -185,23 +193,6 @@ fn with_pages(slot: u32, first: u32, count: u32, act: impl FnOnce(&Region) -> bo
     }
 }
 
-/// Maps pages of a file, privately and from the offset that equals their own: what
-/// is written there is never seen by the file. `access` is as for `loom_protect`.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_map_file(slot: u32, file: i32, first: u32, count: u32, access: u32) -> i32 {
-    crate::region::set_image(slot, file, protection(access) & PROT_WRITE != 0);
-    with_pages(slot, first, count, |region| {
-        map(
-            region,
-            first,
-            first + count,
-            protection(access),
-            MAP_PRIVATE,
-            file,
-        )
-    })
-}
-
 /// Maps pages of the scratch file, shared and writable.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_map_scratch(slot: u32, file: i32, first: u32, count: u32) -> i32 {
@@ -225,7 +216,7 @@ pub extern "C" fn loom_map_anonymous(slot: u32, first: u32, count: u32) -> i32 {
     })
 }
 
-fn protection(access: u32) -> c_int {
+pub fn protection(access: u32) -> c_int {
     match access {
         0 => PROT_NONE,
         1 => PROT_READ,

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 pub const HEADER_WORDS: usize = 16;
 /// How many bitmaps there are.
 #[cfg(test)]
-pub const BITMAPS: usize = 6;
+pub const BITMAPS: usize = 7;
 
 /// Pages that were written, or count as written, since they were clean.
 const DIRTY: usize = 0;
@@ -23,6 +23,8 @@ const OWN: usize = 3;
 const CLAIMED: usize = 4;
 /// Held pages that have been copied aside.
 const KEPT: usize = 5;
+/// Pages that are mapped privately from the image, whether they have been copied or not.
+const MAPPED: usize = 6;
 
 /// Set for good when the guard page was hit and there was nowhere left to move it.
 pub const FLAG_EXHAUSTED: u32 = 1;
@@ -116,6 +118,39 @@ impl State {
         word.load(Ordering::SeqCst) & mask != 0
     }
 
+    /// Sets the bits of `first..end`, or clears them.
+    fn fill(&self, bitmap: usize, first: u32, end: u32, on: bool) {
+        self.in_words(bitmap, first, end, |word, mask| {
+            if on {
+                word.fetch_or(mask, Ordering::SeqCst);
+            } else {
+                word.fetch_and(!mask, Ordering::SeqCst);
+            }
+            true
+        });
+    }
+
+    /// Visits the words with the bits of `first..end` until told to stop; says whether
+    /// it was not.
+    fn in_words(
+        &self,
+        bitmap: usize,
+        first: u32,
+        end: u32,
+        mut visit: impl FnMut(&AtomicU32, u32) -> bool,
+    ) -> bool {
+        let mut page = first;
+        while page < end {
+            let count = (32 - page % 32).min(end - page);
+            let (word, lowest) = self.bit(bitmap, page);
+            if !visit(word, (u32::MAX >> (32 - count)) * lowest) {
+                return false;
+            }
+            page += count;
+        }
+        true
+    }
+
     fn clear(&self, bitmap: usize) {
         let words = self.bitmap_words();
         for index in HEADER_WORDS + bitmap * words..HEADER_WORDS + (bitmap + 1) * words {
@@ -133,6 +168,32 @@ impl State {
     /// Marks a page as opened ahead of any write.
     pub fn mark_opened(&self, page: u32) {
         self.set(OPENED, page);
+    }
+
+    /// Marks pages clean that are mapped from the image.
+    pub fn mark_clean(&self, first: u32, end: u32) {
+        for bitmap in [DIRTY, OPENED, OWN] {
+            self.fill(bitmap, first, end, false);
+        }
+    }
+
+    /// Whether a fault in any of the pages would be needed to write it.
+    pub fn are_closed(&self, first: u32, end: u32) -> bool {
+        [DIRTY, OPENED].iter().all(|&bitmap| {
+            self.in_words(bitmap, first, end, |word, mask| {
+                word.load(Ordering::SeqCst) & mask == 0
+            })
+        })
+    }
+
+    /// Notes whether pages are mapped privately from the image.
+    pub fn set_mapped(&self, first: u32, end: u32, mapped: bool) {
+        self.fill(MAPPED, first, end, mapped);
+    }
+
+    /// Whether a page is mapped privately from the image.
+    pub fn is_mapped(&self, page: u32) -> bool {
+        self.has(MAPPED, page)
     }
 
     /// Whether a save needs a page as it is.

@@ -9,9 +9,10 @@ use crate::kernel_tracker::{
     loom_arm, loom_can_scan, loom_close_userfaultfd, loom_open_userfaultfd, loom_scan_written,
 };
 use crate::mapping::{
-    loom_discard, loom_map_anonymous, loom_map_file, loom_map_scratch, loom_protect, loom_touch,
+    loom_discard, loom_map_anonymous, loom_map_scratch, loom_protect, loom_touch,
 };
 use crate::region::{Region, loom_attach, loom_detach, loom_is_at, loom_resize, loom_set_scratch};
+use crate::renew::loom_renew;
 use crate::state::{BITMAPS, FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
 use std::fs::File;
 use std::io::Write;
@@ -67,6 +68,21 @@ impl Loom {
             pages,
             slot: slot as u32,
             words,
+        }
+    }
+
+    /// Maps runs of pages, each a first page and how many, from a file.
+    fn map(&self, file: i32, runs: &[[u32; 2]], access: u32) -> i32 {
+        // SAFETY: as many runs as are there.
+        unsafe {
+            loom_renew(
+                self.slot,
+                file,
+                runs.as_ptr().cast(),
+                runs.len() as u32,
+                access,
+                1,
+            )
         }
     }
 
@@ -227,7 +243,7 @@ fn where_faults_come_thick_neighbours_are_opened_too() {
 fn a_file_is_mapped_privately() {
     let mut file = temporary(&[5; 4 * PAGE]);
     let loom = Loom::new(8);
-    assert_eq!(loom_map_file(loom.slot, file.as_raw_fd(), 0, 4, 1), 0);
+    assert_eq!(loom.map(file.as_raw_fd(), &[[0, 4]], 1), 0);
     loom.clean(4);
     assert_eq!(loom.read(2), 5);
     loom.write(2, 6);
@@ -240,6 +256,44 @@ fn a_file_is_mapped_privately() {
 }
 
 #[test]
+fn many_pages_are_made_what_the_file_has_whatever_lies_there() {
+    let file = temporary(&[5; 64 * PAGE]);
+    let loom = Loom::new(80);
+    assert_eq!(loom.map(file.as_raw_fd(), &[[0, 64]], 1), 0);
+    loom.set(Word::ImagePages, 64);
+    assert_eq!(loom_map_anonymous(loom.slot, 20, 2), 0);
+    loom.set(Word::GuardPage, 30);
+    assert_eq!(loom_protect(loom.slot, 30, 1, 0), 0);
+    let written: Vec<u32> = (0..64)
+        .filter(|page| page % 3 == 1 || *page == 21)
+        .collect();
+    for round in 1..3 {
+        for &page in &written {
+            loom.write(page, 9);
+        }
+        // A page between them that stays as it is.
+        loom.write(11, 7);
+        assert!(loom.dirty().contains(&11));
+        let runs: Vec<_> = written.iter().map(|&page| [page, 1]).collect();
+        assert_eq!(loom.map(file.as_raw_fd(), &runs, 1), 0);
+        assert_eq!(loom.dirty(), [11]);
+        for &page in &written {
+            assert_eq!(loom.read(page), 5, "page {page}");
+        }
+        assert_eq!(loom.read(11), 7);
+        loom.write(11, 8);
+        // At first page 21 is open, and then page 11.
+        assert_eq!(loom.word(Word::Faults), round * written.len() as u32);
+    }
+    let mut list = vec![0u32; 3 * 64];
+    let mappings = loom_mappings(loom.slot, list.as_mut_ptr(), 64) as usize;
+    let guard = list[..3 * mappings]
+        .chunks(3)
+        .find(|run| run[0] <= 120 && 120 < run[0] + run[1]);
+    assert_eq!(guard.map(|run| (run[1], run[2] & 3)), Some((4, 0)));
+}
+
+#[test]
 fn a_scratch_file_takes_pages_with_their_content() {
     let image = temporary(&[5; 4 * PAGE]);
     let scratch = temporary(&[]);
@@ -247,7 +301,7 @@ fn a_scratch_file_takes_pages_with_their_content() {
     let loom = Loom::new(8);
     assert_eq!(loom_map_scratch(loom.slot, scratch.as_raw_fd(), 0, 8), 0);
     assert_eq!(loom_set_scratch(loom.slot, scratch.as_raw_fd(), 1), 0);
-    assert_eq!(loom_map_file(loom.slot, image.as_raw_fd(), 0, 4, 1), 0);
+    assert_eq!(loom.map(image.as_raw_fd(), &[[0, 4]], 1), 0);
     loom.clean(4);
     loom.write(1, 9);
     // SAFETY: the second byte of a page of this test's own.
@@ -355,7 +409,7 @@ fn wrong_arguments_are_refused() {
     assert_eq!(loom_protect(loom.slot, 3, 2, 1), -libc::EINVAL);
     assert_eq!(loom_protect(loom.slot, u32::MAX, 2, 1), -libc::EINVAL);
     assert_eq!(loom_map_anonymous(63, 0, 1), -libc::EINVAL);
-    assert_eq!(loom_map_file(loom.slot, -1, 0, 1, 1), -libc::EBADF);
+    assert_eq!(loom.map(-1, &[[0, 1]], 1), -libc::EBADF);
     assert_eq!(fault::install(), 0);
 }
 
@@ -364,7 +418,7 @@ fn the_kernel_tells_which_pages_of_a_mapped_file_were_written() {
     let file = temporary(&[5; 8 * PAGE]);
     let loom = Loom::new(8);
     assert_eq!(loom_can_scan(loom.slot), 0);
-    assert_eq!(loom_map_file(loom.slot, file.as_raw_fd(), 0, 8, 2), 0);
+    assert_eq!(loom.map(file.as_raw_fd(), &[[0, 8]], 2), 0);
     loom.set(Word::ImagePages, 8);
     loom.words[HEADER_WORDS].store(0, Ordering::SeqCst);
     assert_eq!(loom.read(1), 5);
@@ -404,7 +458,7 @@ fn pages_hash_as_the_format_says_however_many_there_are() {
     let words: Vec<u32> = (0..21 * 4096u32)
         .map(|at| if at < 4096 { 0 } else { at * 7919 })
         .collect();
-    let mut alone = vec![0u32; 21];
+    let mut alone = [0u32; 21];
     for (page, sum) in alone.iter_mut().enumerate() {
         // SAFETY: one page of the vector, and one word for its sum.
         unsafe { loom_checksum_pages(words[page * 4096..].as_ptr(), 4096, 1, sum) };

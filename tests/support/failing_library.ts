@@ -9,7 +9,7 @@ import { type Native, native } from "../../src/native.ts";
 /** Functions that ask something of the kernel, and may be refused. */
 const REFUSABLE = [
   "loom_attach",
-  "loom_map_file",
+  "loom_renew",
   "loom_map_scratch",
   "loom_map_anonymous",
   "loom_protect",
