@@ -194,7 +194,7 @@ export function emptyReport(imagePages: number): SaveReport {
 }
 
 /** From so many on, pages opened ahead are looked at when they are written, not at the call. */
-const MANY_OPENED = 4096;
+const MANY_OPENED = 256;
 
 /** Which pages are dirty, and how long will the image be? */
 function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
