@@ -5,7 +5,8 @@
  *
  * @module
  */
-export { Loom, type SaveOptions, type Saving } from "./src/loom.ts";
+export { Loom } from "./src/loom.ts";
+export type { SaveOptions, Saving } from "./src/save_options.ts";
 export {
   type Started,
   WasmLoom,

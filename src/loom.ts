@@ -4,7 +4,6 @@
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
-import { checkedAttachment } from "./attachment.ts";
 import { backup, type BackupOptions, type BackupReport } from "./backup.ts";
 import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
@@ -16,14 +15,16 @@ import {
   type VerifyReport,
   type Violation,
 } from "./invariants.ts";
-import type { Guest } from "./guest.ts";
-import { FILES, join, MAXIMUM_SIZE, pagesFor } from "./layout.ts";
+import { type Guest, startGuest } from "./guest.ts";
+import { Health } from "./health.ts";
+import { MAXIMUM_SIZE, pagesFor } from "./layout.ts";
 import { type Native, native } from "./native.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
-import { perform, type Protocol, run, runSync } from "./protocol.ts";
+import { type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
 import { rollback } from "./rollback.ts";
 import { emptyReport, save, SaveProgress, type SaveReport } from "./save.ts";
+import { checkedSave, type SaveOptions, type Saving } from "./save_options.ts";
 import type { SaveTarget } from "./save_plan.ts";
 import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
@@ -31,33 +32,6 @@ import { quietly, type Storage } from "./storage.ts";
 import { Turns } from "./turns.ts";
 import { largestSize } from "./wasm_memory.ts";
 import { type LoadedRegion, loadRegion } from "./load.ts";
-
-/** How to save. */
-export interface SaveOptions {
-  /**
-   * Says of a dirty page whether the program has freed it: such pages are left
-   * out of the image, and what they hold is lost.
-   */
-  isFree?: (page: number) => boolean;
-  /**
-   * A few bytes, of the program's own, that are kept with the pages from this save
-   * on: in one commit with them. None given: what there was stays. Empty: none.
-   */
-  attachment?: Uint8Array;
-  /** Undoes the save, if it comes before the commit. */
-  signal?: AbortSignal;
-}
-
-/** A save under way: awaiting it awaits its end. */
-export interface Saving extends Promise<SaveReport> {
-  /**
-   * Fulfilled at the commit, when the save survives any crash; at the end, where there
-   * was nothing to commit. Rejected with the save if it is undone.
-   */
-  readonly committed: Promise<void>;
-  /** Fulfilled at the end, when the image has the pages: the save itself. */
-  readonly applied: Promise<SaveReport>;
-}
 
 const OPEN = Symbol("open");
 
@@ -102,8 +76,7 @@ export class Loom implements Disposable, AsyncDisposable {
   #watermarks?: { low: number; high: number };
   /** What they were at the last save. */
   #savedWatermarks?: { low: number; high: number };
-  #failure?: string;
-  #closed = false;
+  readonly #health: Health;
   /** What the buffer was when the loom was closed. */
   #lastBuffer?: ArrayBuffer | SharedArrayBuffer;
   readonly #turns: Turns;
@@ -125,6 +98,7 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#directory = directory;
     this.#loaded = loaded;
     this.#guest = guest;
+    this.#health = new Health(settings, loaded.region);
     this.#turns = new Turns(settings.directory);
     this.pageSize = settings.pageSize;
     this.created = loaded.region.imagePages === 0;
@@ -162,7 +136,7 @@ export class Loom implements Disposable, AsyncDisposable {
   /** Bytes of memory: more once a memory of one's own has grown. */
   get size(): number {
     const { region } = this.#loaded;
-    if (!this.#closed) region.follow();
+    if (!this.#health.closed) region.follow();
     return region.size;
   }
 
@@ -187,7 +161,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   get low(): number {
     if (this.#watermarks) return this.#watermarks.low;
-    if (this.#closed) return 0;
+    if (this.#health.closed) return 0;
     return this.#loaded.region.touchedEnd() * this.pageSize;
   }
 
@@ -206,7 +180,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
    */
   setWatermarks(low: number, high: number = this.size): void {
-    this.#usable();
+    this.#health.expectUsable();
     const valid = Number.isSafeInteger(low) && Number.isSafeInteger(high) &&
       0 <= low && low <= high && high <= this.size;
     if (!valid) {
@@ -252,7 +226,7 @@ export class Loom implements Disposable, AsyncDisposable {
   save(options: SaveOptions = {}): Saving {
     const progress = new SaveProgress();
     const applied = this.#turns.take("a save", async () => {
-      this.#usable();
+      this.#health.expectUsable();
       const { isFree, attachment, signal } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
@@ -281,7 +255,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   saveSync(options: SaveOptions = {}): SaveReport {
     return this.#turns.takeSync("a save", () => {
-      this.#usable();
+      this.#health.expectUsable();
       const { isFree, attachment } = checkedSave(options);
       if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
       this.#validate("before", false);
@@ -327,7 +301,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   rollback(): Promise<void> {
     return this.#turns.take("a rollback", async () => {
-      this.#trusted();
+      this.#health.expectTrusted();
       await run(this.#rollback());
     });
   }
@@ -340,7 +314,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   rollbackSync(): void {
     this.#turns.takeSync("a rollback", () => {
-      this.#trusted();
+      this.#health.expectTrusted();
       runSync(this.#rollback());
     });
   }
@@ -351,7 +325,7 @@ export class Loom implements Disposable, AsyncDisposable {
       this.#guest?.restore(this.#directory.attachment.bytes);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.#failure ??= `a rollback could not be finished: ${reason}`;
+      this.#health.fail(`a rollback could not be finished: ${reason}`);
       throw error;
     }
     this.#watermarks = this.#savedWatermarks;
@@ -365,7 +339,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
    */
   touch(offset: number, length: number): void {
-    this.#usable();
+    this.#health.expectUsable();
     const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) &&
       offset >= 0 && length >= 0 && offset + length <= this.size;
     if (!valid) {
@@ -382,7 +356,7 @@ export class Loom implements Disposable, AsyncDisposable {
 
   /** Marks every page dirty: the next save looks at all of them. Seed: u3e_foul. */
   markAllDirty(): void {
-    this.#usable();
+    this.#health.expectUsable();
     this.#loaded.region.touch(0, this.#loaded.region.pages);
   }
 
@@ -391,7 +365,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * page and tracks again. Seed: u3e_yolo.
    */
   untrack(): void {
-    this.#usable();
+    this.#health.expectUsable();
     this.#loaded.region.untrack();
   }
 
@@ -400,13 +374,13 @@ export class Loom implements Disposable, AsyncDisposable {
    * back to the system. Does nothing where no watermarks are set. Seed: u3e_toss.
    */
   discardFree(): void {
-    this.#usable();
+    this.#health.expectUsable();
     if (this.#watermarks) discardFree(this.#loaded.region, this.#watermarks);
   }
 
   /** Checks the invariants of page states; empty when all hold. */
   check(): Violation[] {
-    this.#usable();
+    this.#health.expectUsable();
     // While a save is under way memory may have more pages of the image than the image.
     const image = this.#turns.busy ? undefined : this.#directory.image;
     return checkInvariants(this.#loaded.region, image, false);
@@ -421,7 +395,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   verify(): VerifyReport {
     return this.#turns.takeSync("a verification", () => {
-      this.#usable();
+      this.#health.expectUsable();
       return runSync(verifyPages(this.#loaded.region, this.#directory.image));
     });
   }
@@ -436,7 +410,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   backup(destination: string | URL, options: BackupOptions = {}): Promise<BackupReport> {
     return this.#turns.take("a backup", () => {
-      this.#open();
+      this.#health.expectOpen();
       const { directory, pageSize } = this.#settings;
       const { image, attachment } = this.#directory;
       const loomPages = this.#loaded.region.pages;
@@ -448,7 +422,7 @@ export class Loom implements Disposable, AsyncDisposable {
 
   /** What the loom is doing and how: for monitoring, cheap enough to call often. */
   stats(): LoomStats {
-    this.#open();
+    this.#health.expectOpen();
     return statsOf(this.#loaded.region);
   }
 
@@ -457,9 +431,9 @@ export class Loom implements Disposable, AsyncDisposable {
    * every array on the buffer is detached. Closing twice is harmless.
    */
   close(): Promise<void> {
-    if (this.#closed) return Promise.resolve();
+    if (this.#health.closed) return Promise.resolve();
     return this.#turns.take("closing", async () => {
-      if (!this.#closed) await run(this.#close());
+      if (!this.#health.closed) await run(this.#close());
     });
   }
 
@@ -469,7 +443,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BUSY` while something runs off the thread
    */
   closeSync(): void {
-    if (this.#closed) return;
+    if (this.#health.closed) return;
     this.#turns.takeSync("closing", () => runSync(this.#close()));
   }
 
@@ -484,12 +458,12 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 
   *#close(): Protocol<void> {
-    this.#closed = true;
+    this.#health.close();
     this.#lastBuffer = this.memory.buffer;
     const { image, files, attachment, lock } = this.#directory;
     if (!this.#settings.dryRun) {
       yield* quietly(files.remove());
-      if (image && this.#failure === undefined) yield* quietly(image.withdraw());
+      if (image && !this.#health.failed) yield* quietly(image.withdraw());
     }
     if (image) yield* quietly(image.close());
     yield* attachment.close();
@@ -506,57 +480,8 @@ export class Loom implements Disposable, AsyncDisposable {
       files,
       attachment,
       watermarks: this.#watermarks,
-      fail: (reason) => this.#failure ??= reason,
+      fail: (reason) => this.#health.fail(reason),
     };
-  }
-
-  #open(): void {
-    if (!this.#closed) return;
-    const { directory } = this.#settings;
-    throw new LoomError("CLOSED", `The loom of "${directory}" is closed. Open it again.`, {
-      path: directory,
-    });
-  }
-
-  /** Throws unless memory and disk are both to be trusted, and what is in memory too. */
-  #usable(): void {
-    this.#open();
-    const { directory } = this.#settings;
-    if (this.#loaded.region.words.exhausted) {
-      throw new LoomError(
-        "EXHAUSTED",
-        `Heap and stack of the loom of "${directory}" have met, and may have overwritten ` +
-          `each other: it refuses to save. Roll back to the last save, or open it again, ` +
-          `with a larger size.`,
-        { path: directory },
-      );
-    }
-    this.#trusted();
-  }
-
-  /** Throws unless memory and disk are both to be trusted. */
-  #trusted(): void {
-    this.#open();
-    const { region } = this.#loaded;
-    const { directory } = this.#settings;
-    region.follow();
-    const { lostPage } = region.words;
-    if (lostPage !== undefined) {
-      const image = join(directory, FILES.image);
-      const file = region.words.lostInScratch ? this.#settings.scratch : image;
-      this.#failure ??= `page ${lostPage} of "${file}" could not be read: the file was ` +
-        `cut short or replaced, or its disk failed.`;
-    }
-    if (!region.isInPlace()) {
-      this.#failure ??= "the memory was moved or cut while the loom was open.";
-    }
-    if (this.#failure === undefined) return;
-    throw new LoomError(
-      "FAILED",
-      `The loom of "${directory}" has failed: ${this.#failure} ` +
-        `Close it and open the directory again: the last save is there.`,
-      { path: join(directory, FILES.image), page: lostPage },
-    );
   }
 
   #validate(when: string, quiet: boolean): void {
@@ -564,20 +489,6 @@ export class Loom implements Disposable, AsyncDisposable {
     const { image } = this.#directory;
     runSync(assertInvariants(this.#loaded.region, image, `${when} the save`, quiet));
   }
-}
-
-function checkedSave(
-  options: SaveOptions,
-): SaveOptions & { attachment?: Uint8Array<ArrayBuffer> } {
-  const { isFree, signal } = options;
-  if (isFree !== undefined && typeof isFree !== "function") {
-    throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);
-  }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new LoomError("BAD_OPTION", `The option "signal" must be an AbortSignal.`);
-  }
-  signal?.throwIfAborted();
-  return { isFree, signal, attachment: checkedAttachment(options.attachment) };
 }
 
 /** Opens a loom on any storage: the protocol behind both ways to open. */
@@ -611,23 +522,6 @@ export function* open(
     if (opened.image) yield* quietly(opened.image.close());
     yield* opened.attachment.close();
     opened.lock?.release();
-    throw error;
-  }
-}
-
-/** Starts a guest with what the directory holds. */
-function* startGuest(
-  guest: Guest,
-  directory: string,
-  { attachment: { bytes: attachment }, image, pending }: OpenDirectory,
-): Protocol<WebAssembly.Memory> {
-  const hasPages = (pending?.control.total ?? image?.pages ?? 0) > 0;
-  try {
-    const memory = yield* guest.start({ directory, hasPages, attachment });
-    if (attachment) guest.restore(attachment);
-    return memory;
-  } catch (error) {
-    if (pending) yield* quietly(perform(pending.memory.close()));
     throw error;
   }
 }
