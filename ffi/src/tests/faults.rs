@@ -1,0 +1,91 @@
+//! What a first write does, and how many pages it opens.
+
+use super::*;
+
+#[test]
+fn a_first_write_marks_its_page_and_no_other() {
+    let loom = Loom::new(64);
+    loom.clean(64);
+    assert_eq!(loom.read(9), 0);
+    loom.write(7, 1);
+    loom.write(7, 2);
+    loom.write(40, 3);
+    assert_eq!(loom.dirty(), [7, 40]);
+    assert_eq!(loom.word(Word::Faults), 2);
+    assert_eq!((loom.read(7), loom.read(40)), (2, 3));
+}
+
+#[test]
+fn threads_that_fault_on_the_same_pages_all_write() {
+    let loom = Loom::new(256);
+    for round in 1..=50u8 {
+        loom.clean(256);
+        let barrier = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for thread in 0..4usize {
+                let (loom, barrier) = (&loom, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    for page in 0..256 {
+                        // SAFETY: each thread has a byte of its own in every page.
+                        unsafe { loom.at(page).add(thread).write_volatile(round) }
+                    }
+                });
+            }
+        });
+        assert_eq!(loom.dirty().len(), 256);
+        for page in 0..256 {
+            // SAFETY: the first four bytes of a page of this test's own.
+            let bytes = unsafe { std::slice::from_raw_parts(loom.at(page), 4) };
+            assert_eq!(bytes, [round; 4]);
+        }
+    }
+}
+
+#[test]
+fn isolated_writes_stay_within_the_budget_of_mappings() {
+    let loom = Loom::new(400_000);
+    loom.clean(400_000);
+    for page in (0..400_000).step_by(2) {
+        loom.write(page, 1);
+    }
+    let mut list = vec![0u32; 3];
+    let mappings = loom_mappings(loom.slot, list.as_mut_ptr(), 1);
+    let limit = crate::inspect::map_limit().unwrap();
+    assert!((mappings as u32) < limit * 7 / 8, "{mappings} of {limit}");
+    assert!(loom.region().state.opened_runs().count() > 0);
+    let state = loom.region().state;
+    assert!((0..400_000).step_by(2).all(|page| state.is_writable(page)));
+}
+
+#[test]
+fn where_faults_come_thick_neighbours_are_opened_too() {
+    let loom = Loom::new(4096);
+    loom.clean(4096);
+    loom.set(Word::MostAhead, 16);
+    for page in (0..4096).step_by(16).take(64) {
+        loom.write(page, 1);
+    }
+    assert_eq!(loom.region().state.opened_runs().count(), 0);
+    for page in 2048..4096 {
+        loom.write(page, 1);
+    }
+    assert!(loom.word(Word::Faults) < 500, "{}", loom.word(Word::Faults));
+    let state = loom.region().state;
+    assert!((2048..4096).all(|page| state.is_writable(page)));
+}
+
+#[test]
+fn touching_opens_pages_for_the_kernel() {
+    let mut source = temporary(&[7; PAGE]);
+    let loom = Loom::new(8);
+    loom.clean(8);
+    assert_eq!(loom_touch(loom.slot, 2, 3), 0);
+    assert_eq!(loom.dirty(), [2, 3, 4]);
+    use std::io::{Read, Seek};
+    source.rewind().unwrap();
+    // SAFETY: a page of this test's own, opened just now.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(loom.at(3), PAGE) };
+    source.read_exact(bytes).unwrap();
+    assert_eq!(loom.read(3), 7);
+}

@@ -1,0 +1,160 @@
+//! The handler and the mappings against real memory: regions are attached as
+//! TypeScript attaches them, and written from this process and its threads.
+
+mod faults;
+mod guard;
+mod held;
+mod kernel_tracking;
+mod mappings;
+
+use crate::aside::{loom_gather, loom_is_as_kept, loom_let_go, loom_reserve_aside};
+use crate::checksum::loom_checksum_pages;
+use crate::fault;
+use crate::inspect::{loom_mappings, loom_touched};
+use crate::kernel_tracker::{
+    loom_arm, loom_can_scan, loom_close_userfaultfd, loom_open_userfaultfd, loom_scan_written,
+};
+use crate::mapping::{
+    loom_discard, loom_map_anonymous, loom_map_scratch, loom_protect, loom_touch,
+};
+use crate::region::{Region, loom_attach, loom_detach, loom_is_at, loom_resize, loom_set_scratch};
+use crate::renew::loom_renew;
+use crate::state::{BITMAPS, FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard};
+
+const PAGE: usize = 16384;
+
+/// The budget of mappings is the process's: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Anonymous memory, attached, and all of it dirty; detached and unmapped at the end.
+struct Loom {
+    _turn: MutexGuard<'static, ()>,
+    base: *mut u8,
+    pages: u32,
+    slot: u32,
+    words: Vec<AtomicU32>,
+}
+
+// SAFETY: the memory outlives every thread that these tests start.
+unsafe impl Sync for Loom {}
+
+impl Loom {
+    fn new(pages: u32) -> Self {
+        let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let length = pages as usize * PAGE;
+        // SAFETY: a new anonymous mapping touches no memory that exists.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        assert_ne!(base, libc::MAP_FAILED);
+        let bitmap = pages.div_ceil(32) as usize;
+        let mut words: Vec<_> = (0..HEADER_WORDS + BITMAPS * bitmap)
+            .map(|_| AtomicU32::new(0))
+            .collect();
+        words[HEADER_WORDS..HEADER_WORDS + bitmap].fill_with(|| AtomicU32::new(u32::MAX));
+        words[Word::GuardPage as usize] = AtomicU32::new(NO_PAGE);
+        words[Word::HighPage as usize] = AtomicU32::new(pages);
+        let slot = loom_attach(base.cast(), words.as_mut_ptr(), pages, PAGE as u32, pages);
+        assert!(slot >= 0, "{slot}");
+        Self {
+            _turn: turn,
+            base: base.cast(),
+            pages,
+            slot: slot as u32,
+            words,
+        }
+    }
+
+    /// Maps runs of pages, each a first page and how many, from a file.
+    fn map(&self, file: i32, runs: &[[u32; 2]], access: u32) -> i32 {
+        // SAFETY: as many runs as are there.
+        unsafe {
+            loom_renew(
+                self.slot,
+                file,
+                runs.as_ptr().cast(),
+                runs.len() as u32,
+                access,
+                1,
+            )
+        }
+    }
+
+    fn region(&self) -> Region {
+        Region::at(self.slot).unwrap()
+    }
+
+    fn word(&self, word: Word) -> u32 {
+        self.words[word as usize].load(Ordering::SeqCst)
+    }
+
+    fn set(&self, word: Word, value: u32) {
+        self.words[word as usize].store(value, Ordering::SeqCst);
+    }
+
+    /// Makes the first `count` pages clean, and those of an image.
+    fn clean(&self, count: u32) {
+        assert_eq!(loom_protect(self.slot, 0, count, 1), 0);
+        for page in 0..count {
+            let word = &self.words[HEADER_WORDS + page as usize / 32];
+            word.fetch_and(!(1 << (page % 32)), Ordering::SeqCst);
+        }
+        self.set(Word::ImagePages, count);
+    }
+
+    fn at(&self, page: u32) -> *mut u8 {
+        // SAFETY: callers pass pages of this memory.
+        unsafe { self.base.add(page as usize * PAGE) }
+    }
+
+    fn write(&self, page: u32, value: u8) {
+        // SAFETY: the page is this test's own, and the handler makes it writable.
+        unsafe { self.at(page).write_volatile(value) }
+    }
+
+    fn read(&self, page: u32) -> u8 {
+        // SAFETY: as in `write`.
+        unsafe { self.at(page).read_volatile() }
+    }
+
+    fn dirty(&self) -> Vec<u32> {
+        let state = self.region().state;
+        (0..self.word(Word::ImagePages))
+            .filter(|&page| state.is_dirty(page))
+            .collect()
+    }
+}
+
+impl Drop for Loom {
+    fn drop(&mut self) {
+        loom_detach(self.slot);
+        // SAFETY: mapped in `new`, and no longer known to the handler.
+        unsafe { libc::munmap(self.base.cast(), self.pages as usize * PAGE) };
+    }
+}
+
+fn temporary(bytes: &[u8]) -> File {
+    let path = std::env::temp_dir().join(format!("loom-{:?}", std::thread::current().id()));
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path);
+    let file = file.as_mut().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.try_clone().unwrap()
+}
