@@ -17,6 +17,7 @@ import * as asyncPause from "./async_pause.ts";
 import { publish } from "./document.ts";
 import * as firstWrite from "./first_write.ts";
 import { GIB } from "./floor.ts";
+import * as kernelCosts from "./kernel_costs.ts";
 import type { Figure, Subject } from "./measure.ts";
 import * as open from "./open.ts";
 import * as peersCounters from "./peers/counters.ts";
@@ -34,6 +35,7 @@ import * as throughput from "./throughput.ts";
 import * as wasm from "./wasm.ts";
 
 const SUBJECTS: Record<string, Subject> = {
+  kernel_costs: kernelCosts,
   first_write: firstWrite,
   save_one_page: saveOnePage,
   save_many_pages: saveManyPages,

@@ -1,0 +1,92 @@
+/** What the kernel and Deno charge for things that Loom avoids, without any Loom. */
+import fs from "node:fs";
+import { MIB, PAGE } from "./floor.ts";
+import { type Figure, interleave, median, type Setting, shuffled, time } from "./measure.ts";
+
+export const title = "What is avoided / what is done in its place";
+
+export async function measure({ directory, quick }: Setting): Promise<Figure[]> {
+  return [
+    await askingForTimes(directory, quick ? 100 : 1000),
+    await largePieces(directory, quick ? 64 : 256),
+    loadingNodeFs(quick ? 3 : 9),
+  ];
+}
+
+/** Files written in place and synced as in a small save, the times of one asked for or not. */
+async function askingForTimes(directory: string, rounds: number): Promise<Figure> {
+  const sizes = [PAGE, 24, 512, PAGE];
+  const files = sizes.map((size, index) => {
+    const descriptor = fs.openSync(`${directory}/${index}`, "w+");
+    const bytes = new Uint8Array(size);
+    fs.writeSync(descriptor, bytes, 0, size, 0);
+    fs.fsyncSync(descriptor);
+    return { descriptor, bytes };
+  });
+  const save = () => {
+    for (const { descriptor, bytes } of files) {
+      bytes[0]++;
+      fs.writeSync(descriptor, bytes, 0, bytes.length, 0);
+      fs.fdatasyncSync(descriptor);
+    }
+  };
+  const { ours, floor } = await interleave(rounds, {
+    ours: () =>
+      time(() => {
+        fs.fstatSync(files[3].descriptor);
+        save();
+      }),
+    floor: () => time(save),
+  });
+  for (const { descriptor } of files) fs.closeSync(descriptor);
+  return {
+    name: "four files written and synced, after fstat of one / without",
+    unit: "ms",
+    ours,
+    floor,
+  };
+}
+
+/** Pages of a file written again that was written in large pieces, or in small ones. */
+async function largePieces(directory: string, megabytes: number): Promise<Figure> {
+  const order = shuffled(megabytes * MIB / PAGE).subarray(0, 1024);
+  const rewriting = (piece: number) => {
+    const path = `${directory}/pieces`;
+    return () => {
+      fs.rmSync(path, { force: true });
+      const descriptor = fs.openSync(path, "w+");
+      const bytes = new Uint8Array(piece).fill(1);
+      for (let at = 0; at < megabytes * MIB; at += piece) {
+        fs.writeSync(descriptor, bytes, 0, piece, at);
+      }
+      fs.fsyncSync(descriptor);
+      const taken = time(() => {
+        for (const page of order) fs.writeSync(descriptor, bytes, 0, PAGE, page * PAGE);
+      });
+      fs.closeSync(descriptor);
+      return taken * 1000 / order.length;
+    };
+  };
+  const { ours, floor } = await interleave(5, {
+    ours: rewriting(4 * MIB),
+    floor: rewriting(64 << 10),
+  });
+  return {
+    name: "16 KiB written again, of a file written in pieces of 4 MB / of 64 KB",
+    unit: "µs",
+    ours,
+    floor,
+  };
+}
+
+/** How long a new process waits for node:fs. */
+function loadingNodeFs(rounds: number): Figure {
+  const program = "const start = performance.now(); await import('node:fs'); " +
+    "console.log(performance.now() - start)";
+  const times = Array.from({ length: rounds }, () => {
+    const { stdout } = new Deno.Command(Deno.execPath(), { args: ["eval", program] })
+      .outputSync();
+    return Number(new TextDecoder().decode(stdout));
+  });
+  return { name: "import of node:fs, in a new process", unit: "ms", ours: median(times) };
+}
