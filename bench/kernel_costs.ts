@@ -1,7 +1,8 @@
 /** What the kernel and Deno charge for things that Loom avoids, without any Loom. */
 import fs from "node:fs";
 import { native } from "../src/native.ts";
-import { MIB, PAGE } from "./floor.ts";
+import { SharedWords } from "../src/shared_words.ts";
+import { makeImage, MIB, PAGE } from "./floor.ts";
 import { type Figure, interleave, median, type Setting, shuffled, time } from "./measure.ts";
 
 export const title = "What is avoided / what is done in its place";
@@ -10,6 +11,7 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
   return [
     await askingForTimes(directory, quick ? 5 : 101),
     await largePieces(directory, quick ? 64 : 256),
+    await mappingOneByOne(directory, quick ? 64 : 256),
     loadingNodeFs(quick ? 3 : 9),
   ];
 }
@@ -90,6 +92,40 @@ async function largePieces(directory: string, megabytes: number): Promise<Figure
     ours,
     floor,
   };
+}
+
+/** Pages made clean that were written here and there, each mapped anew or all together. */
+async function mappingOneByOne(directory: string, megabytes: number): Promise<Figure> {
+  const pages = megabytes * MIB / PAGE;
+  makeImage(directory, pages * PAGE);
+  const file = fs.openSync(`${directory}/image.bin`, "r");
+  const length = megabytes * 16;
+  const memory = new WebAssembly.Memory({ initial: length, maximum: length });
+  const bytes = new Uint8Array(memory.buffer);
+  const words = new SharedWords(pages, pages);
+  const library = native();
+  const slot = library.loom_attach(bytes.subarray(0, 1), words.all, pages, PAGE, pages);
+  const clean = (runs: Uint32Array<ArrayBuffer>) => {
+    const result = library.loom_renew(slot, file, runs, runs.length / 2, 1, 1);
+    if (result !== 0) throw new Error(`pages can't be mapped: errno ${-result}`);
+  };
+  clean(Uint32Array.of(0, pages));
+  words.imagePages = pages;
+  const written = Array.from({ length: pages / 16 }, (_, index) => index * 16 + 3);
+  const runs = written.map((page) => Uint32Array.of(page, 1));
+  const all = Uint32Array.from(written.flatMap((page) => [page, 1]));
+  const cleaning = (make: () => void) => () => {
+    for (const page of written) bytes.fill(1, page * PAGE, (page + 1) * PAGE);
+    return time(make) * 1000 / written.length;
+  };
+  const { ours, floor } = await interleave(15, {
+    ours: cleaning(() => runs.forEach(clean)),
+    floor: cleaning(() => clean(all)),
+  });
+  library.loom_map_anonymous(slot, 0, pages);
+  library.loom_detach(slot);
+  fs.closeSync(file);
+  return { name: "a page made clean, mapped anew / with others", unit: "µs", ours, floor };
 }
 
 /** How long a new process waits for node:fs. */

@@ -2,13 +2,19 @@
 
 use super::*;
 
+/// A loom whose guard page is posted in its free space.
+fn guarded(pages: u32, low: u32, high: u32, guard: u32) -> Loom {
+    let loom = Loom::new(pages);
+    loom.set(Word::LowPage, low);
+    loom.set(Word::HighPage, high);
+    loom.set(Word::GuardPage, guard);
+    assert_eq!(loom_protect(loom.slot, guard, 1, 0), 0);
+    loom
+}
+
 #[test]
 fn the_guard_page_moves_to_the_middle_of_what_is_left_until_nothing_is() {
-    let loom = Loom::new(64);
-    loom.set(Word::LowPage, 8);
-    loom.set(Word::HighPage, 56);
-    loom.set(Word::GuardPage, 32);
-    assert_eq!(loom_protect(loom.slot, 32, 1, 0), 0);
+    let loom = guarded(64, 8, 56, 32);
     let mut guards = vec![];
     for page in 8..56 {
         loom.write(page, 1);
@@ -23,11 +29,7 @@ fn the_guard_page_moves_to_the_middle_of_what_is_left_until_nothing_is() {
 
 #[test]
 fn a_heap_that_runs_into_the_stack_exhausts_memory() {
-    let loom = Loom::new(128);
-    loom.set(Word::LowPage, 52);
-    loom.set(Word::HighPage, 66);
-    loom.set(Word::GuardPage, 59);
-    assert_eq!(loom_protect(loom.slot, 59, 1, 0), 0);
+    let loom = guarded(128, 52, 66, 59);
     for page in (66..128).chain(0..70) {
         loom.write(page, 1);
     }
@@ -37,9 +39,7 @@ fn a_heap_that_runs_into_the_stack_exhausts_memory() {
 
 #[test]
 fn the_guard_page_is_hit_by_the_stack_too() {
-    let loom = Loom::new(64);
-    loom.set(Word::GuardPage, 32);
-    assert_eq!(loom_protect(loom.slot, 32, 1, 0), 0);
+    let loom = guarded(64, 0, 64, 32);
     for page in (32..64).rev() {
         loom.write(page, 1);
     }
