@@ -56,7 +56,7 @@ export function checkInvariants(
   const { cleanAccess } = region.tracker;
   const access = accessByPage(region);
   for (let page = 0; page < region.pages; page++) {
-    const dirty = region.isWritable(page);
+    const dirty = region.states.isWritable(page);
     const state = page === guardPage ? ACCESS.none : dirty ? ACCESS.write : cleanAccess;
     if (access[page] !== state) {
       violations.push({
@@ -74,7 +74,7 @@ export function checkInvariants(
       violations.push({ page, expected: "clean, being in the image", found: "dirty" });
     }
   }
-  if (guardPage !== undefined && !region.isWritable(guardPage)) {
+  if (guardPage !== undefined && !region.states.isWritable(guardPage)) {
     violations.push({
       page: guardPage,
       expected: "dirty, being the guard page",
@@ -94,7 +94,7 @@ export function checkInvariants(
 function accessByPage(region: Region): Uint8Array {
   const unknown = 4;
   const access = new Uint8Array(region.pages).fill(unknown);
-  const mappings = region.mappings();
+  const mappings = region.mappings.list();
   const systemPages = mappings.reduce((sum, { count }) => sum + count, 0);
   const ratio = systemPages / region.pages;
   for (const mapping of mappings) {
@@ -115,7 +115,7 @@ export function* verifyPages(region: Region, image: Image | undefined): Protocol
   const report: VerifyReport = { compared: 0, different: [], ...check };
   const buffer = new Uint8Array(region.pageSize);
   for (let page = 0; page < region.imagePages; page++) {
-    if (region.isWritable(page)) continue;
+    if (region.states.isWritable(page)) continue;
     report.compared++;
     const length = image ? yield* image.read(page, buffer) : 0;
     const same = length === region.pageSize && equalPages(region.bytes(page, 1), buffer);

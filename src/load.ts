@@ -73,7 +73,7 @@ export function* loadRegion(
 }
 
 function contentOf(region: Region): LoadedRegion["origin"] {
-  const pages = [...runsOfBits(region.touched(0), 0, region.pages)].flatMap(
+  const pages = [...runsOfBits(region.states.touched(0), 0, region.pages)].flatMap(
     ({ first, count }) => Array.from({ length: count }, (_, index) => first + index),
   );
   return pages.map((page) => ({ page, bytes: region.bytes(page, 1).slice() }));
@@ -166,7 +166,7 @@ class Scratch {
 
   /** Copies what the region holds already, which is nothing if it was just made. */
   *fill(region: Region): Protocol<void> {
-    for (const { first, count } of runsOfBits(region.touched(0), 0, region.pages)) {
+    for (const { first, count } of runsOfBits(region.states.touched(0), 0, region.pages)) {
       yield* writeFully(this.file, region.bytes(first, count), first * region.pageSize);
     }
   }

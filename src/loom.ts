@@ -162,7 +162,7 @@ export class Loom implements Disposable, AsyncDisposable {
   get low(): number {
     if (this.#watermarks) return this.#watermarks.low;
     if (this.#health.closed) return 0;
-    return this.#loaded.region.touchedEnd() * this.pageSize;
+    return this.#loaded.region.states.touchedEnd() * this.pageSize;
   }
 
   /** Where the stack begins, in bytes. Until the program sets it, the end of the loom. */
@@ -198,7 +198,7 @@ export class Loom implements Disposable, AsyncDisposable {
     if (!this.#watermarks) return;
     const { low, high } = this.#watermarks;
     const [lowPage, highPage] = [low, high].map((bytes) => Math.floor(bytes / this.pageSize));
-    this.#loaded.region.setFreeSpace(lowPage, highPage);
+    this.#loaded.region.guard.setFreeSpace(lowPage, highPage);
   }
 
   /**

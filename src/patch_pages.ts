@@ -68,7 +68,9 @@ export class PatchPages {
   /** Whether a page of the save was not written since it was held. */
   isAsHeld(page: number): boolean {
     const { region } = this.target;
-    return region.tracker.protects ? !region.isWritable(page) : region.held.isAsKept(page);
+    return region.tracker.protects
+      ? !region.states.isWritable(page)
+      : region.held.isAsKept(page);
   }
 
   /** Gives the pages back as they were: dirty, and all the program's. */
@@ -155,7 +157,7 @@ export class PatchPages {
     for (let word = 0; word < opened.length; word += words) {
       if (opened.subarray(word, word + words).every((bits) => bits === 0)) continue;
       const pages = Math.min(SCAN_PAGES, this.plan.old - word * 32);
-      copied.set(yield* perform(region.copied(word * 32, pages)), word);
+      copied.set(yield* perform(region.states.copied(word * 32, pages)), word);
     }
     return candidates.filter((page) => !hasBit(opened, page) || hasBit(copied, page));
   }

@@ -18,15 +18,15 @@ export function* rollback(
   region.refresh();
   region.words.exhausted = false;
   // Without a guard page nothing is in the way; the watermarks of the save post it again.
-  region.setFreeSpace(region.pages, region.pages);
+  region.guard.setFreeSpace(region.pages, region.pages);
   const kept = Math.min(image?.pages ?? 0, region.imagePages);
-  const written = [...region.writableRuns(0, kept)];
+  const written = [...region.states.writableRuns(0, kept)];
   if (region.mapped && image) region.mapClean(image.file.descriptor, written);
   else for (const { first, count } of written) yield* read(region, image!, first, count);
   clear(region, kept);
   if (pending) yield* overlay(region, pending);
   for (const { page, bytes } of origin ?? []) region.bytes(page, 1).set(bytes);
-  region.recountMappings(region.mapped);
+  region.mappings.recount(region.mapped);
 }
 
 /** Gives pages that lie in memory of their own the image's content, and makes them clean. */
@@ -45,7 +45,7 @@ function clear(region: Region, first: number): void {
   if (count === 0) return;
   // Freeing the space of a scratch file is a hint, and zeros are not.
   if (region.hasScratch) {
-    for (const run of runsOfBits(region.touched(first), 0, count)) {
+    for (const run of runsOfBits(region.states.touched(first), 0, count)) {
       region.bytes(first + run.first, run.count).fill(0);
     }
   }

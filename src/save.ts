@@ -204,7 +204,7 @@ function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
     countBits(opened, 0, region.imagePages) > MANY_OPENED;
   if (!later) region.refresh();
   const old = image.pages;
-  const touched = region.touched(old);
+  const touched = region.states.touched(old);
   const total = watermarks
     ? pagesFor(watermarks.low, region.pageSize)
     : old + endOfBits(touched);
@@ -215,10 +215,10 @@ function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
     if (isFree?.(page)) plan.free.push(page);
     else plan.candidates.push(page);
   };
-  for (const run of region.writableRuns(0, kept)) {
+  for (const run of region.states.writableRuns(0, kept)) {
     plan.runs.push(run);
     for (let page = run.first; page < run.first + run.count; page++) {
-      if (later || region.isDirty(page)) consider(page);
+      if (later || region.states.isDirty(page)) consider(page);
     }
   }
   // Pages beyond the image that were never touched become holes; so do those that turn

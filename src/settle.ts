@@ -42,7 +42,7 @@ export function releaseTail(
   const stack = Math.floor((watermarks?.high ?? region.size) / region.pageSize);
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = total; page < old; page++) {
-    const inUse = page >= stack || held && region.isWritable(page);
+    const inUse = page >= stack || held && region.states.isWritable(page);
     if (!inUse || page === region.words.guardPage) continue;
     written.push({ page, bytes: region.bytes(page, 1).slice() });
   }
@@ -80,10 +80,10 @@ export function* settle(
   } else if (!held) {
     for (const { first, count } of plan.runs) region.protectClean(first, count);
   }
-  region.recountMappings(remap && !region.hasOwn);
+  region.mappings.recount(remap && !region.hasOwn);
   region.held.letGo();
   if (!watermarks) return;
-  if (held) region.postGuard();
+  if (held) region.guard.post();
   else discardFree(region, watermarks);
 }
 
@@ -144,7 +144,7 @@ function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages)
   }
   region.mapClean(image.file.descriptor, [...runsOf(same)]);
   if (total <= old) return;
-  const touched = region.touched(old);
+  const touched = region.states.touched(old);
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (let page = old; page < total; page++) {
     if (!hasBit(touched, page - old) || pages.isAsHeld(page)) continue;
@@ -170,7 +170,7 @@ function stillClean(region: Region, { first, count }: Run): Run[] {
   const runs: Run[] = [];
   const end = first + count;
   let start = first;
-  for (const dirty of region.writableRuns(first, end)) {
+  for (const dirty of region.states.writableRuns(first, end)) {
     if (dirty.first > start) runs.push({ first: start, count: dirty.first - start });
     start = dirty.first + dirty.count;
   }

@@ -44,12 +44,14 @@ export class SharedWords {
   held: Uint32Array<ArrayBuffer>;
   /** Clean pages that have memory of their own, and are not mapped from the image. */
   own: Uint32Array<ArrayBuffer>;
+  #pages: number;
 
   /**
    * All pages are dirty, and there is neither an image nor a guard page. There is
    * room for `capacity` pages: where they lie must not change, ever.
    */
   constructor(pages: number, readonly capacity: number) {
+    this.#pages = pages;
     const bitmap = wordsFor(capacity);
     this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + BITMAPS * bitmap) * 4));
     fillBits(this.all.subarray(HEADER_WORDS), 0, capacity, true);
@@ -58,8 +60,13 @@ export class SharedWords {
     this.setFreeSpace(0, pages);
   }
 
+  get pages(): number {
+    return this.#pages;
+  }
+
   /** Says how many pages there are; more of them are dirty. */
   resize(pages: number): void {
+    this.#pages = pages;
     [this.dirty, this.opened, this.held, this.own] = this.#bitmaps(pages);
   }
 

@@ -31,7 +31,7 @@ export interface LoomStats {
 export function statsOf(region: Region): LoomStats {
   region.refresh();
   const { faults, guardHits, scratchFailures } = region.words.counters;
-  const { dirty, opened } = region.countPages();
+  const { dirty, opened } = region.states.count();
   return {
     tracker: region.tracker.name,
     trackerReason: region.tracker.reason,
@@ -42,7 +42,7 @@ export function statsOf(region: Region): LoomStats {
     guardHits,
     imagePages: region.imagePages,
     loomPages: region.pages,
-    mappings: region.countMappings(),
+    mappings: region.mappings.count(),
     scratchFailures,
   };
 }

@@ -1,0 +1,86 @@
+/**
+ * What is known of a region's pages: which were written since the last save, which may
+ * have been, which were ever touched, and which the kernel has copied. Only looks.
+ */
+import { countBits, endOfBits, hasBit, runsOfBits, wordsFor } from "./bitmap.ts";
+import type { Run } from "./layout.ts";
+import { checkedMemory } from "./memory_result.ts";
+import type { Native } from "./native.ts";
+import type { Operation } from "./protocol.ts";
+import type { SharedWords } from "./shared_words.ts";
+import type { PageTracker } from "./tracker.ts";
+
+export class PageStates {
+  constructor(
+    private readonly native: Native,
+    private readonly slot: number,
+    private readonly words: SharedWords,
+    private readonly tracker: PageTracker,
+  ) {}
+
+  /** Whether a page was written, or may have been where that can't be told. */
+  isDirty(page: number): boolean {
+    return hasBit(this.words.dirty, page) ||
+      !this.tracker.exact && hasBit(this.words.opened, page);
+  }
+
+  /** Whether a page can be written without being noticed again. */
+  isWritable(page: number): boolean {
+    return hasBit(this.words.dirty, page) || hasBit(this.words.opened, page);
+  }
+
+  /** Runs of pages in `first..end` that were or may have been written. */
+  *writableRuns(first: number, end: number): Generator<Run> {
+    const alone = endOfBits(this.words.opened) === 0;
+    const words = alone
+      ? this.words.dirty
+      : this.words.dirty.map((word, at) => word | this.words.opened[at]);
+    yield* runsOfBits(words, first, end);
+  }
+
+  /**
+   * Counts the pages that were written, in the image and beyond it, and those that
+   * were only opened: they may have been written too where that can't be told.
+   */
+  count(): { dirty: number; opened: number } {
+    const { imagePages, pages } = this.words;
+    const dirty = countBits(this.words.dirty, 0, imagePages) +
+      countBits(this.touched(imagePages), 0, pages - imagePages);
+    const opened = countBits(
+      this.words.opened.map((word, at) => word & ~this.words.dirty[at]),
+      0,
+      imagePages,
+    );
+    return { dirty, opened };
+  }
+
+  /** A bit for each page from `first` on: whether it was ever touched. */
+  touched(first: number): Uint32Array {
+    const count = this.words.pages - first;
+    const bitmap = new Uint32Array(new ArrayBuffer(Math.max(1, wordsFor(count)) * 4));
+    if (count > 0) {
+      checkedMemory(this.native.loom_touched(this.slot, first, count, bitmap), "inspect");
+    }
+    return bitmap;
+  }
+
+  /** The page after the last one that is in the image or was ever touched. */
+  touchedEnd(): number {
+    const { imagePages } = this.words;
+    return imagePages + endOfBits(this.touched(imagePages));
+  }
+
+  /** A bit for each of some pages: whether the kernel has copied it from the image. */
+  copied(first: number, count: number): Operation<Uint32Array> {
+    const bitmap = new Uint32Array(new ArrayBuffer(wordsFor(count) * 4));
+    const { loom_copied, loom_copied_off_thread } = this.native;
+    const call = [this.slot, first, count, bitmap] as const;
+    return {
+      action: "inspect",
+      path: "the loom's memory",
+      sync: () => (checkedMemory(loom_copied(...call), "inspect"), bitmap),
+      async:
+        async () => (checkedMemory(await loom_copied_off_thread(...call), "inspect"), bitmap),
+    };
+  }
+}
