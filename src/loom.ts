@@ -1,37 +1,30 @@
 /**
- * The loom: memory that outlives its process. The only file that knows all the
- * others; it holds the state of one open loom and says what may happen when.
+ * The loom: memory that outlives its process. What a program may ask of an open loom,
+ * checked, one thing after the other; open_loom.ts does it.
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
 import { backup, type BackupOptions, type BackupReport } from "./backup.ts";
-import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
 import { LoomError } from "./errors.ts";
+import type { Guest } from "./guest.ts";
 import {
-  assertInvariants,
   checkInvariants,
   verifyPages,
   type VerifyReport,
   type Violation,
 } from "./invariants.ts";
-import { type Guest, startGuest } from "./guest.ts";
-import { Health } from "./health.ts";
-import { MAXIMUM_SIZE, pagesFor } from "./layout.ts";
+import { pagesFor } from "./layout.ts";
 import { type Native, native } from "./native.ts";
+import { OpenLoom } from "./open_loom.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
 import { type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery.ts";
-import { rollback } from "./rollback.ts";
-import { emptyReport, save, SaveProgress, type SaveReport } from "./save.ts";
+import { SaveProgress, type SaveReport } from "./save.ts";
 import { checkedSave, type SaveOptions, type Saving } from "./save_options.ts";
-import type { SaveTarget } from "./save_plan.ts";
-import { discardFree } from "./settle.ts";
 import { type LoomStats, statsOf } from "./stats.ts";
-import { quietly, type Storage } from "./storage.ts";
+import type { Storage } from "./storage.ts";
 import { Turns } from "./turns.ts";
-import { largestSize } from "./wasm_memory.ts";
-import { type LoadedRegion, loadRegion } from "./load.ts";
 
 const OPEN = Symbol("open");
 
@@ -68,40 +61,21 @@ export class Loom implements Disposable, AsyncDisposable {
   readonly created: boolean;
   /** What was done about a patch that the last process left. */
   readonly recovery: Readonly<Recovery>;
-  readonly #settings: Settings;
-  readonly #storage: Storage;
-  readonly #directory: OpenDirectory;
-  readonly #loaded: LoadedRegion;
-  readonly #guest?: Guest;
-  #watermarks?: { low: number; high: number };
-  /** What they were at the last save. */
-  #savedWatermarks?: { low: number; high: number };
-  readonly #health: Health;
+  readonly #state: OpenLoom;
   /** What the buffer was when the loom was closed. */
   #lastBuffer?: ArrayBuffer | SharedArrayBuffer;
   readonly #turns: Turns;
 
   /** @ignore Use {@linkcode Loom.open} or {@linkcode Loom.openSync}. */
-  constructor(
-    key: symbol,
-    settings: Settings,
-    storage: Storage,
-    directory: OpenDirectory,
-    loaded: LoadedRegion,
-    guest?: Guest,
-  ) {
+  constructor(key: symbol, state: OpenLoom) {
     if (key !== OPEN) {
       throw new LoomError("BAD_OPTION", "A loom is opened with Loom.open or Loom.openSync.");
     }
-    this.#settings = settings;
-    this.#storage = storage;
-    this.#directory = directory;
-    this.#loaded = loaded;
-    this.#guest = guest;
-    this.#health = new Health(settings, loaded.region);
+    const { settings, region, directory } = state;
+    this.#state = state;
     this.#turns = new Turns(settings.directory);
     this.pageSize = settings.pageSize;
-    this.created = loaded.region.imagePages === 0;
+    this.created = region.imagePages === 0;
     this.recovery = Object.freeze(directory.recovery);
   }
 
@@ -135,14 +109,14 @@ export class Loom implements Disposable, AsyncDisposable {
 
   /** Bytes of memory: more once a memory of one's own has grown. */
   get size(): number {
-    const { region } = this.#loaded;
-    if (!this.#health.closed) region.follow();
+    const { health, region } = this.#state;
+    if (!health.closed) region.follow();
     return region.size;
   }
 
   /** The memory itself, for WebAssembly. */
   get memory(): WebAssembly.Memory {
-    return this.#loaded.region.memory;
+    return this.#state.region.memory;
   }
 
   /** The memory's bytes. Detached, or zeros if it is shared, once the loom is closed. */
@@ -152,7 +126,7 @@ export class Loom implements Disposable, AsyncDisposable {
 
   /** The bytes that the last save carried besides pages: a copy; undefined for none. */
   get attachment(): Uint8Array<ArrayBuffer> | undefined {
-    return this.#directory.attachment.bytes?.slice();
+    return this.#state.directory.attachment.bytes?.slice();
   }
 
   /**
@@ -160,14 +134,15 @@ export class Loom implements Disposable, AsyncDisposable {
    * sets it, the end of the last page that was ever touched.
    */
   get low(): number {
-    if (this.#watermarks) return this.#watermarks.low;
-    if (this.#health.closed) return 0;
-    return this.#loaded.region.states.touchedEnd() * this.pageSize;
+    const { freeSpace, health, region } = this.#state;
+    if (freeSpace.watermarks) return freeSpace.watermarks.low;
+    if (health.closed) return 0;
+    return region.states.touchedEnd() * this.pageSize;
   }
 
   /** Where the stack begins, in bytes. Until the program sets it, the end of the loom. */
   get high(): number {
-    return this.#watermarks?.high ?? this.size;
+    return this.#state.freeSpace.watermarks?.high ?? this.size;
   }
 
   /**
@@ -180,25 +155,8 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
    */
   setWatermarks(low: number, high: number = this.size): void {
-    this.#health.expectUsable();
-    const valid = Number.isSafeInteger(low) && Number.isSafeInteger(high) &&
-      0 <= low && low <= high && high <= this.size;
-    if (!valid) {
-      throw new LoomError(
-        "BAD_OPTION",
-        `Watermarks are whole numbers with 0 <= low <= high <= ${this.size}, ` +
-          `not ${low} and ${high}.`,
-      );
-    }
-    this.#watermarks = { low, high };
-    this.#postGuard();
-  }
-
-  #postGuard(): void {
-    if (!this.#watermarks) return;
-    const { low, high } = this.#watermarks;
-    const [lowPage, highPage] = [low, high].map((bytes) => Math.floor(bytes / this.pageSize));
-    this.#loaded.region.guard.setFreeSpace(lowPage, highPage);
+    this.#state.health.expectUsable();
+    this.#state.freeSpace.set(low, high);
   }
 
   /**
@@ -226,20 +184,10 @@ export class Loom implements Disposable, AsyncDisposable {
   save(options: SaveOptions = {}): Saving {
     const progress = new SaveProgress();
     const applied = this.#turns.take("a save", async () => {
-      this.#health.expectUsable();
-      const { isFree, attachment, signal } = checkedSave(options);
-      if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
-      this.#validate("before", false);
-      const settings = { isFree, attachment: this.#guest?.read() ?? attachment, hold: true };
-      const watermarks = this.#watermarks;
-      const report = await run(
-        save(this.#target(), settings, progress),
-        signal,
-        () => progress.canBeUndone,
-      );
-      this.#noteSave(watermarks);
-      this.#validate("after", false);
-      return report;
+      this.#state.health.expectUsable();
+      const { signal, ...settings } = checkedSave(options);
+      const saving = this.#state.save({ ...settings, hold: true }, progress);
+      return await run(saving, signal, () => progress.canBeUndone);
     });
     const committed = Promise.race([progress.whenCommitted, applied.then(() => {})]);
     // Whoever awaits only the end is told there.
@@ -255,26 +203,11 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   saveSync(options: SaveOptions = {}): SaveReport {
     return this.#turns.takeSync("a save", () => {
-      this.#health.expectUsable();
+      this.#state.health.expectUsable();
       const { isFree, attachment } = checkedSave(options);
-      if (this.#settings.dryRun) return emptyReport(this.#loaded.region.imagePages);
-      this.#validate("before", false);
-      const settings = {
-        isFree,
-        attachment: this.#guest?.read() ?? attachment,
-        hold: false,
-      };
-      const report = runSync(save(this.#target(), settings, new SaveProgress()));
-      this.#noteSave(this.#watermarks);
-      this.#validate("after", true);
-      return report;
+      const settings = { isFree, attachment, hold: false };
+      return runSync(this.#state.save(settings, new SaveProgress()));
     });
-  }
-
-  /** What there is to go back to from now on. */
-  #noteSave(watermarks: { low: number; high: number } | undefined): void {
-    this.#savedWatermarks = watermarks;
-    this.#loaded.origin = undefined;
   }
 
   /**
@@ -301,8 +234,8 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   rollback(): Promise<void> {
     return this.#turns.take("a rollback", async () => {
-      this.#health.expectTrusted();
-      await run(this.#rollback());
+      this.#state.health.expectTrusted();
+      await run(this.#state.rollback());
     });
   }
 
@@ -314,22 +247,9 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   rollbackSync(): void {
     this.#turns.takeSync("a rollback", () => {
-      this.#health.expectTrusted();
-      runSync(this.#rollback());
+      this.#state.health.expectTrusted();
+      runSync(this.#state.rollback());
     });
-  }
-
-  *#rollback(): Protocol<void> {
-    try {
-      yield* rollback(this.#loaded, this.#directory.image);
-      this.#guest?.restore(this.#directory.attachment.bytes);
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      this.#health.fail(`a rollback could not be finished: ${reason}`);
-      throw error;
-    }
-    this.#watermarks = this.#savedWatermarks;
-    this.#postGuard();
   }
 
   /**
@@ -339,7 +259,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
    */
   touch(offset: number, length: number): void {
-    this.#health.expectUsable();
+    this.#state.health.expectUsable();
     const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) &&
       offset >= 0 && length >= 0 && offset + length <= this.size;
     if (!valid) {
@@ -351,13 +271,13 @@ export class Loom implements Disposable, AsyncDisposable {
     }
     if (length === 0) return;
     const first = Math.floor(offset / this.pageSize);
-    this.#loaded.region.touch(first, pagesFor(offset + length, this.pageSize) - first);
+    this.#state.region.touch(first, pagesFor(offset + length, this.pageSize) - first);
   }
 
   /** Marks every page dirty: the next save looks at all of them. Seed: u3e_foul. */
   markAllDirty(): void {
-    this.#health.expectUsable();
-    this.#loaded.region.touch(0, this.#loaded.region.pages);
+    this.#state.health.expectUsable();
+    this.#state.region.touch(0, this.#state.region.pages);
   }
 
   /**
@@ -365,8 +285,8 @@ export class Loom implements Disposable, AsyncDisposable {
    * page and tracks again. Seed: u3e_yolo.
    */
   untrack(): void {
-    this.#health.expectUsable();
-    this.#loaded.region.untrack();
+    this.#state.health.expectUsable();
+    this.#state.region.untrack();
   }
 
   /**
@@ -374,16 +294,16 @@ export class Loom implements Disposable, AsyncDisposable {
    * back to the system. Does nothing where no watermarks are set. Seed: u3e_toss.
    */
   discardFree(): void {
-    this.#health.expectUsable();
-    if (this.#watermarks) discardFree(this.#loaded.region, this.#watermarks);
+    this.#state.health.expectUsable();
+    this.#state.freeSpace.discard();
   }
 
   /** Checks the invariants of page states; empty when all hold. */
   check(): Violation[] {
-    this.#health.expectUsable();
+    this.#state.health.expectUsable();
     // While a save is under way memory may have more pages of the image than the image.
-    const image = this.#turns.busy ? undefined : this.#directory.image;
-    return checkInvariants(this.#loaded.region, image, false);
+    const image = this.#turns.busy ? undefined : this.#state.image;
+    return checkInvariants(this.#state.region, image, false);
   }
 
   /**
@@ -395,8 +315,8 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   verify(): VerifyReport {
     return this.#turns.takeSync("a verification", () => {
-      this.#health.expectUsable();
-      return runSync(verifyPages(this.#loaded.region, this.#directory.image));
+      this.#state.health.expectUsable();
+      return runSync(verifyPages(this.#state.region, this.#state.image));
     });
   }
 
@@ -410,20 +330,19 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   backup(destination: string | URL, options: BackupOptions = {}): Promise<BackupReport> {
     return this.#turns.take("a backup", () => {
-      this.#health.expectOpen();
-      const { directory, pageSize } = this.#settings;
-      const { image, attachment } = this.#directory;
-      const loomPages = this.#loaded.region.pages;
-      const source = { directory, pageSize, loomPages, image, attachment };
+      this.#state.health.expectOpen();
+      const { settings: { directory, pageSize }, region, storage } = this.#state;
+      const { image, attachment } = this.#state.directory;
+      const source = { directory, pageSize, loomPages: region.pages, image, attachment };
       const path = pathOf(destination, "The destination");
-      return run(backup(this.#storage, source, path, options), options.signal);
+      return run(backup(storage, source, path, options), options.signal);
     });
   }
 
   /** What the loom is doing and how: for monitoring, cheap enough to call often. */
   stats(): LoomStats {
-    this.#health.expectOpen();
-    return statsOf(this.#loaded.region);
+    this.#state.health.expectOpen();
+    return statsOf(this.#state.region);
   }
 
   /**
@@ -431,9 +350,9 @@ export class Loom implements Disposable, AsyncDisposable {
    * every array on the buffer is detached. Closing twice is harmless.
    */
   close(): Promise<void> {
-    if (this.#health.closed) return Promise.resolve();
+    if (this.#state.health.closed) return Promise.resolve();
     return this.#turns.take("closing", async () => {
-      if (!this.#health.closed) await run(this.#close());
+      if (!this.#state.health.closed) await run(this.#close());
     });
   }
 
@@ -443,7 +362,7 @@ export class Loom implements Disposable, AsyncDisposable {
    * @throws {LoomError} `BUSY` while something runs off the thread
    */
   closeSync(): void {
-    if (this.#health.closed) return;
+    if (this.#state.health.closed) return;
     this.#turns.takeSync("closing", () => runSync(this.#close()));
   }
 
@@ -458,70 +377,17 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 
   *#close(): Protocol<void> {
-    this.#health.close();
     this.#lastBuffer = this.memory.buffer;
-    const { image, files, attachment, lock } = this.#directory;
-    if (!this.#settings.dryRun) {
-      yield* quietly(files.remove());
-      if (image && !this.#health.failed) yield* quietly(image.withdraw());
-    }
-    if (image) yield* quietly(image.close());
-    yield* attachment.close();
-    yield* this.#loaded.release();
-    lock?.release();
-  }
-
-  #target(): SaveTarget {
-    const { image, files, attachment } = this.#directory;
-    const { region } = this.#loaded;
-    return {
-      region,
-      image: image!,
-      files,
-      attachment,
-      watermarks: this.#watermarks,
-      fail: (reason) => this.#health.fail(reason),
-    };
-  }
-
-  #validate(when: string, quiet: boolean): void {
-    if (!this.#settings.validate) return;
-    const { image } = this.#directory;
-    runSync(assertInvariants(this.#loaded.region, image, `${when} the save`, quiet));
+    yield* this.#state.close();
   }
 }
 
-/** Opens a loom on any storage: the protocol behind both ways to open. */
+/** Opens a loom on any storage: the protocol behind all ways to open one. */
 export function* open(
   settings: Settings,
   library: Native,
   storage: Storage,
   guest?: Guest,
 ): Protocol<Loom> {
-  const { directory, pageSize, dryRun, adopt, verify, memory, size } = settings;
-  const largest = guest
-    ? MAXIMUM_SIZE
-    : memory && settings.follows
-    ? largestSize(memory)
-    : size;
-  const opened = yield* openDirectory(storage, {
-    directory,
-    pageSize,
-    loomPages: largest / pageSize,
-    dryRun,
-    adopt,
-    verify,
-  });
-  try {
-    const moved = guest &&
-      { memory: yield* startGuest(guest, directory, opened), follows: true };
-    const housed = { ...settings, ...moved };
-    const loaded = yield* loadRegion(housed, library, storage, opened);
-    return new Loom(OPEN, housed, storage, opened, loaded, guest);
-  } catch (error) {
-    if (opened.image) yield* quietly(opened.image.close());
-    yield* opened.attachment.close();
-    opened.lock?.release();
-    throw error;
-  }
+  return new Loom(OPEN, yield* OpenLoom.open(settings, library, storage, guest));
 }

@@ -8,6 +8,7 @@
  */
 import { countBits, endOfBits, hasBit, wordsFor } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
+import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
 import { pagesFor, runsOf } from "./layout.ts";
 import { checksumOfControl } from "./patch.ts";
@@ -15,7 +16,7 @@ import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
-import { discardFree, releaseTail, settle } from "./settle.ts";
+import { releaseTail, settle } from "./settle.ts";
 import type { StorageFile } from "./storage.ts";
 
 /** The time that each phase of a save took, in milliseconds. */

@@ -2,6 +2,7 @@
  * What a save works on, and what it found to do when it began. Shapes only.
  */
 import type { Attachment } from "./attachment.ts";
+import type { Watermarks } from "./free_space.ts";
 import type { Image } from "./image.ts";
 import type { Run } from "./layout.ts";
 import type { PatchFiles } from "./patch_files.ts";
@@ -13,8 +14,8 @@ export interface SaveTarget {
   readonly image: Image;
   readonly files: PatchFiles;
   readonly attachment: Attachment;
-  /** The watermarks in bytes, where the program has set them. */
-  readonly watermarks?: { low: number; high: number };
+  /** Where the program has set them. */
+  readonly watermarks?: Watermarks;
   /** Called when disk or memory is not to be trusted any more. */
   fail(reason: string): void;
 }

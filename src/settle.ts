@@ -8,7 +8,8 @@
  */
 import { fillBits, hasBit, runsOfBits } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
-import { pagesFor, type Run, runsOf } from "./layout.ts";
+import { discardFree } from "./free_space.ts";
+import { type Run, runsOf } from "./layout.ts";
 import type { PatchPages } from "./patch_pages.ts";
 import { perform, type Protocol, turn } from "./protocol.ts";
 import type { Region } from "./region.ts";
@@ -154,15 +155,6 @@ function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages)
   }
   region.mapClean(image.file.descriptor, [{ first: old, count: total - old }]);
   for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);
-}
-
-/** Hands the memory between the watermarks back, as far as no image page lies there. */
-export function discardFree(
-  region: Region,
-  { low, high }: { low: number; high: number },
-): void {
-  const first = Math.max(pagesFor(low, region.pageSize), region.imagePages);
-  region.discard(first, Math.floor(high / region.pageSize) - first);
 }
 
 /** The parts of a run that the program has not written since they were held. */
