@@ -1,6 +1,7 @@
 /** The guard page in the free space between the watermarks. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Loom, LoomError, type LoomOptions } from "../mod.ts";
+import { assert, assertEquals } from "@std/assert";
+import { Loom, type LoomOptions } from "../mod.ts";
+import { codeOf } from "./support/codes.ts";
 import { saveAndList } from "./support/saves.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS } from "./support/trackers.ts";
@@ -50,10 +51,6 @@ class Pages {
       assertEquals(this.read(page), written(page) ? page + 1 : 0, `page ${page}`);
     }
   }
-}
-
-function codeOf(act: () => unknown): string {
-  return assertThrows(act, LoomError).code;
 }
 
 for (const tracker of TRACKERS) {

@@ -8,6 +8,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
+import { codeOf } from "./support/codes.ts";
 import { contentsOf, sha256 } from "./support/contents.ts";
 import { writePatch } from "./support/patches.ts";
 import { Random } from "./support/random.ts";
@@ -24,10 +25,6 @@ function pageOf(first: number): Uint8Array {
   const page = new Uint8Array(PAGE);
   page[0] = first;
   return page;
-}
-
-function codeOf(act: () => unknown): string {
-  return assertThrows(act, LoomError).code;
 }
 
 for (const tracker of TRACKERS) {

@@ -1,15 +1,17 @@
-/** WebAssembly programs that outlive their processes. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { Loom, LoomError, WasmLoom, type WasmLoomOptions } from "../mod.ts";
+/** WebAssembly programs that outlive their processes: what they find again, and when. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { WasmLoom } from "../mod.ts";
+import { codeOf } from "./support/codes.ts";
 import { Random } from "./support/random.ts";
-import { temporaryDirectory } from "./support/temporary.ts";
+import { temporaryDirectory, testInDirectory as test } from "./support/temporary.ts";
 import { TRACKERS } from "./support/trackers.ts";
 import { assemble } from "./support/wat.ts";
 import {
+  HIDDEN,
   KINDS,
   Model,
   MOST_PAGES,
-  type Numbers,
+  PROGRAM,
   program,
   Running,
   WASM_PAGE,
@@ -85,18 +87,6 @@ for (const tracker of TRACKERS) {
   }
 }
 
-const [HIDDEN] = KINDS;
-const PROGRAM = program(HIDDEN);
-
-function test(name: string, body: (directory: string) => void | Promise<void>): void {
-  Deno.test(name, async () => {
-    using directory = temporaryDirectory();
-    await body(`${directory.path}/loom`);
-  });
-}
-
-const codeOf = (call: () => unknown) => assertThrows(call, LoomError).code;
-
 test("a save within a call is refused or put off, and never half of a call", async (directory) => {
   const running = new Running(directory, PROGRAM, HIDDEN);
   const { loom } = running;
@@ -133,47 +123,6 @@ test("a save within a call is refused or put off, and never half of a call", asy
   assertEquals(codeOf(() => loom.saveSync()), "CLOSED");
 });
 
-test("a directory is not opened with another module, unless an upgrade is meant", (directory) => {
-  const first = new Running(directory, PROGRAM, HIDDEN);
-  first.call("set", 5, 6n, 7.5, 8.5);
-  first.loom.saveSync();
-  first.loom.closeSync();
-  const other = assemble(`(memory (export "own") 1)
-    (global (export "double") (mut f64) (f64.const 0)) (global (mut f32) (f32.const 3))`);
-  assertEquals(codeOf(() => WasmLoom.openSync(directory, other)), "MODULE");
-  {
-    using loom = WasmLoom.openSync(directory, other, {}, { upgrade: true });
-    assertEquals((loom.instance.exports.double as WebAssembly.Global).value, 8.5);
-    assertEquals(loom.memory.buffer.byteLength, 2 * WASM_PAGE);
-    assert(!loom.created);
-    loom.saveSync();
-  }
-  assertEquals(codeOf(() => new Running(directory, PROGRAM, HIDDEN)), "MODULE");
-  using _ = WasmLoom.openSync(directory, other);
-});
-
-test("a directory of memory alone is no program's, and a program's opens as memory", (directory) => {
-  {
-    using loom = Loom.openSync(directory, { size: 2 * WASM_PAGE });
-    new Uint8Array(loom.buffer)[0] = 1;
-    loom.saveSync();
-  }
-  assertEquals(codeOf(() => new Running(directory, PROGRAM, HIDDEN)), "MODULE");
-  const running = new Running(directory, PROGRAM, HIDDEN, { upgrade: true });
-  running.call("set", 5, 6n, 7.5, 8.5);
-  running.loom.saveSync();
-  running.loom.closeSync();
-  {
-    using loom = Loom.openSync(directory, { size: 2 * WASM_PAGE });
-    new Uint8Array(loom.buffer)[1] = 2;
-    loom.saveSync();
-  }
-  const again = new Running(directory, PROGRAM, HIDDEN);
-  assertEquals([...new Uint8Array(again.loom.memory.buffer, 0, 2)], [1, 2]);
-  assertEquals((again.call("get") as Numbers)[3], 8.5);
-  again.loom.closeSync();
-});
-
 test("globals alone are saved too, and memory that was never touched", (directory) => {
   const bytes = assemble(`(memory 3) (global $count (mut i32) (i32.const 0))
     (func (export "next") (result i32)
@@ -186,126 +135,6 @@ test("globals alone are saved too, and memory that was never touched", (director
     assertEquals(loom.memory.buffer.byteLength, (3 + count) * WASM_PAGE);
     loom.saveSync();
     assertEquals(loom.saveSync().written, 0);
-  }
-});
-
-test("tables and references that were changed are refused, until they are put back", async (directory) => {
-  const bytes = assemble(`(memory 1)
-    (table $table (export "table") 4 funcref)
-    (global $held (mut externref) (ref.null extern))
-    (func $one (export "one") (result i32) (i32.const 1))
-    (elem (i32.const 0) $one)
-    (func (export "hold") (param externref) (global.set $held (local.get 0)))
-    (func (export "clear") (table.set $table (i32.const 0) (ref.null func)))
-    (func (export "call") (result i32) (call_indirect (result i32) (i32.const 0)))`);
-  await using loom = await WasmLoom.open(directory, bytes);
-  const { hold, clear, call, table, one } = loom.instance.exports as Record<string, never> & {
-    hold(value: unknown): void;
-    clear(): void;
-    call(): number;
-    table: WebAssembly.Table;
-    one: () => number;
-  };
-  loom.saveSync();
-  hold({});
-  assertEquals(codeOf(() => loom.saveSync()), "UNSUPPORTED");
-  hold(null);
-  assertEquals(loom.saveSync().written, 0);
-  table.set(1, one);
-  assertEquals((await assertRejects(() => loom.save(), LoomError)).code, "UNSUPPORTED");
-  table.set(1, null);
-  await loom.save();
-  clear();
-  assertThrows(() => call(), WebAssembly.RuntimeError);
-  hold({});
-  loom.rollbackSync();
-  assertEquals(call(), 1);
-});
-
-test("what no loom can hold is refused before anything is made", (directory) => {
-  const { Suspending } = WebAssembly as unknown as { Suspending: new (f: unknown) => unknown };
-  const refused: [fields: string, imports?: unknown][] = [
-    [`(func)`],
-    [`(memory 1) (global (mut v128) (v128.const i64x2 1 2))`],
-    [`(import "a" "b" (func)) (memory 1)`, { a: { b: new Suspending(() => {}) } }],
-  ];
-  for (const [fields, imports] of refused) {
-    const open = () =>
-      WasmLoom.openSync(directory, assemble(fields), imports as WebAssembly.Imports);
-    assertEquals(codeOf(open), "UNSUPPORTED", fields);
-  }
-  const minimal = assemble(`(memory 1)`);
-  for (const option of [{ size: WASM_PAGE }, { shared: true }]) {
-    assertEquals(
-      codeOf(() => WasmLoom.openSync(directory, minimal, {}, option as WasmLoomOptions)),
-      "BAD_OPTION",
-    );
-  }
-  assertEquals(codeOf(() => WasmLoom.openSync(directory, "x" as never)), "BAD_OPTION");
-});
-
-test("what V8 and the program itself have to say comes as it is", async (directory) => {
-  const needy = assemble(`(import "a" "b" (func)) (memory 1)`);
-  assertThrows(() => WasmLoom.openSync(directory, needy), TypeError);
-  assertThrows(() => WasmLoom.openSync(directory, needy, { a: {} }), WebAssembly.LinkError);
-  const trapping = assemble(`(memory 1) (func $start unreachable) (start $start)`);
-  assertThrows(() => WasmLoom.openSync(directory, trapping), WebAssembly.RuntimeError);
-  await assertRejects(() => WasmLoom.open(directory, trapping), WebAssembly.RuntimeError);
-  // The directory was given back each time.
-  Loom.openSync(directory, { size: WASM_PAGE }).closeSync();
-});
-
-test("a memory whose maximum is too small for what was saved is refused", (directory) => {
-  const bytes = assemble(
-    `(import "a" "m" (memory 1 100)) (func (export "f") (drop (memory.grow (i32.const 9))))`,
-  );
-  const open = (maximum: number) =>
-    WasmLoom.openSync(directory, bytes, {
-      a: { m: new WebAssembly.Memory({ initial: 1, maximum }) },
-    });
-  {
-    using loom = open(100);
-    (loom.instance.exports.f as () => void)();
-    loom.saveSync();
-  }
-  assertEquals(codeOf(() => open(9)), "TOO_BIG");
-  using loom = open(10);
-  assertEquals(loom.memory.buffer.byteLength, 10 * WASM_PAGE);
-});
-
-test("modules come as bytes, as a URL, or compiled: then what they export is kept", async (directory) => {
-  const bytes = assemble(`(memory (export "m") 1)
-    (global (export "shown") (mut i64) (i64.const 1)) (global $hidden (mut i32) (i32.const 1))
-    (global (export "fixed") i32 (i32.const 5))
-    (func (export "get") (result i32) (global.get $hidden))
-    (func (export "set") (param i32) (global.set $hidden (local.get 0)))`);
-  const url = new URL(`data:application/wasm;base64,${bytes.toBase64()}`);
-  const file = `${directory}.wasm`;
-  Deno.writeFileSync(file, bytes);
-  const sources = [bytes.buffer, bytes, url, new URL(`file://${file}`)];
-  for (const [index, source] of sources.entries()) {
-    await using loom = await WasmLoom.open(directory, source);
-    const { shown, get, set } = loom.instance.exports as Record<string, never> & {
-      shown: WebAssembly.Global;
-      get(): number;
-      set(value: number): void;
-    };
-    assertEquals([shown.value, get()], index === 0 ? [1n, 1] : [BigInt(index), index]);
-    shown.value = BigInt(index + 1);
-    set(index + 1);
-    await loom.save();
-  }
-  assertEquals(codeOf(() => WasmLoom.openSync(directory, url)), "BAD_OPTION");
-  const compiled = new WebAssembly.Module(bytes);
-  assertEquals(codeOf(() => WasmLoom.openSync(directory, compiled)), "MODULE");
-  for (const value of [1n, 2n, 3n]) {
-    using loom = WasmLoom.openSync(`${directory}.compiled`, compiled);
-    const shown = loom.instance.exports.shown as WebAssembly.Global;
-    assertEquals(shown.value, value);
-    shown.value = value + 1n;
-    new Uint8Array(loom.memory.buffer)[0]++;
-    loom.saveSync();
-    assertEquals(new Uint8Array(loom.memory.buffer)[0], Number(value));
   }
 });
 

@@ -83,6 +83,10 @@ export function program({ memory, address }: Kind): Uint8Array<ArrayBuffer> {
     (func (export "enter") (call $call))`);
 }
 
+/** The kind that shows least, and its program: where any would do. */
+export const [HIDDEN] = KINDS;
+export const PROGRAM = program(HIDDEN);
+
 export type Numbers = [
   small: number,
   large: bigint,

@@ -1,0 +1,91 @@
+/** What programs are refused, because no loom can keep it, and what V8 refuses itself. */
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { Loom, LoomError, WasmLoom, type WasmLoomOptions } from "../mod.ts";
+import { codeOf } from "./support/codes.ts";
+import { testInDirectory as test } from "./support/temporary.ts";
+import { WASM_PAGE } from "./support/wasm_kinds.ts";
+import { assemble } from "./support/wat.ts";
+
+test("tables and references that were changed are refused, until they are put back", async (directory) => {
+  const bytes = assemble(`(memory 1)
+    (table $table (export "table") 4 funcref)
+    (global $held (mut externref) (ref.null extern))
+    (func $one (export "one") (result i32) (i32.const 1))
+    (elem (i32.const 0) $one)
+    (func (export "hold") (param externref) (global.set $held (local.get 0)))
+    (func (export "clear") (table.set $table (i32.const 0) (ref.null func)))
+    (func (export "call") (result i32) (call_indirect (result i32) (i32.const 0)))`);
+  await using loom = await WasmLoom.open(directory, bytes);
+  const { hold, clear, call, table, one } = loom.instance.exports as Record<string, never> & {
+    hold(value: unknown): void;
+    clear(): void;
+    call(): number;
+    table: WebAssembly.Table;
+    one: () => number;
+  };
+  loom.saveSync();
+  hold({});
+  assertEquals(codeOf(() => loom.saveSync()), "UNSUPPORTED");
+  hold(null);
+  assertEquals(loom.saveSync().written, 0);
+  table.set(1, one);
+  assertEquals((await assertRejects(() => loom.save(), LoomError)).code, "UNSUPPORTED");
+  table.set(1, null);
+  await loom.save();
+  clear();
+  assertThrows(() => call(), WebAssembly.RuntimeError);
+  hold({});
+  loom.rollbackSync();
+  assertEquals(call(), 1);
+});
+
+test("what no loom can hold is refused before anything is made", (directory) => {
+  const { Suspending } = WebAssembly as unknown as { Suspending: new (f: unknown) => unknown };
+  const refused: [fields: string, imports?: unknown][] = [
+    [`(func)`],
+    [`(memory 1) (global (mut v128) (v128.const i64x2 1 2))`],
+    [`(import "a" "b" (func)) (memory 1)`, { a: { b: new Suspending(() => {}) } }],
+  ];
+  for (const [fields, imports] of refused) {
+    const open = () =>
+      WasmLoom.openSync(directory, assemble(fields), imports as WebAssembly.Imports);
+    assertEquals(codeOf(open), "UNSUPPORTED", fields);
+  }
+  const minimal = assemble(`(memory 1)`);
+  for (const option of [{ size: WASM_PAGE }, { shared: true }]) {
+    assertEquals(
+      codeOf(() => WasmLoom.openSync(directory, minimal, {}, option as WasmLoomOptions)),
+      "BAD_OPTION",
+    );
+  }
+  assertEquals(codeOf(() => WasmLoom.openSync(directory, "x" as never)), "BAD_OPTION");
+});
+
+test("a memory whose maximum is too small for what was saved is refused", (directory) => {
+  const bytes = assemble(
+    `(import "a" "m" (memory 1 100)) (func (export "f") (drop (memory.grow (i32.const 9))))`,
+  );
+  const open = (maximum: number) =>
+    WasmLoom.openSync(directory, bytes, {
+      a: { m: new WebAssembly.Memory({ initial: 1, maximum }) },
+    });
+  {
+    using loom = open(100);
+    (loom.instance.exports.f as () => void)();
+    loom.saveSync();
+  }
+  assertEquals(codeOf(() => open(9)), "TOO_BIG");
+  using loom = open(10);
+  assertEquals(loom.memory.buffer.byteLength, 10 * WASM_PAGE);
+});
+
+test("what V8 and the program itself have to say comes as it is", async (directory) => {
+  const needy = assemble(`(import "a" "b" (func)) (memory 1)`);
+  assertThrows(() => WasmLoom.openSync(directory, needy), TypeError);
+  assertThrows(() => WasmLoom.openSync(directory, needy, { a: {} }), WebAssembly.LinkError);
+  const trapping = assemble(`(memory 1) (func $start unreachable) (start $start)`);
+  assertThrows(() => WasmLoom.openSync(directory, trapping), WebAssembly.RuntimeError);
+  await assertRejects(() => WasmLoom.open(directory, trapping), WebAssembly.RuntimeError);
+  // The directory was given back each time.
+  Loom.openSync(directory, { size: WASM_PAGE }).closeSync();
+});
