@@ -1,6 +1,6 @@
 //! Many pages at once made what the image has. A page that is mapped from it gives back
-//! the copy that the kernel made when it was written, which takes a third of what
-//! mapping it anew does; any other is mapped.
+//! the copy that the kernel made when it was written, which takes about half of what
+//! mapping it anew does, or less; any other is mapped.
 
 use crate::errno;
 #[cfg(target_os = "linux")]
