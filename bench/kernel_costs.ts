@@ -104,7 +104,7 @@ async function mappingOneByOne(directory: string, megabytes: number): Promise<Fi
   const bytes = new Uint8Array(memory.buffer);
   const words = new SharedWords(pages, pages);
   const library = native();
-  const slot = library.loom_attach(bytes.subarray(0, 1), words.all, pages, PAGE, pages);
+  const slot = library.loom_attach(bytes.subarray(0, 1), pages, PAGE, pages, words.all);
   const clean = (runs: Uint32Array<ArrayBuffer>) => {
     const result = library.loom_renew(slot, file, runs, runs.length / 2, 1, 1);
     if (result !== 0) throw new Error(`pages can't be mapped: errno ${-result}`);

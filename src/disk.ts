@@ -3,6 +3,7 @@
  * names; the library reads and writes, since only it tells the descriptors that mapping
  * needs. Thin on purpose: no retries, no policy, errors as the system gives them.
  */
+import { borrow } from "./lent_memory.ts";
 import { checked, type Native } from "./native.ts";
 import { systemCode, SystemError } from "./errors.ts";
 import type { Operation } from "./protocol.ts";
@@ -81,12 +82,25 @@ class DiskFile implements StorageFile {
   }
 
   read(into: Uint8Array, position: number): Operation<number> {
-    const call = [this.descriptor, unshared(into), into.length, BigInt(position)] as const;
+    const { descriptor, native } = this;
+    const offset = BigInt(position);
     return this.call(
       "read",
       "read",
-      () => this.native.loom_read(...call),
-      () => this.native.loom_read_off_thread(...call),
+      () => native.loom_read(descriptor, unshared(into), into.length, offset),
+      async () => {
+        using lent = borrow(native, into.length);
+        const { bytes } = lent;
+        const count = await native.loom_read_off_thread(
+          native.loom_caller(),
+          descriptor,
+          bytes,
+          bytes.length,
+          offset,
+        );
+        if (count > 0) into.set(bytes.subarray(0, count));
+        return count;
+      },
       (count) => count,
     );
   }
@@ -106,7 +120,7 @@ class DiskFile implements StorageFile {
       "write",
       "write",
       () => this.native.loom_write(...call),
-      () => this.native.loom_write_off_thread(...call),
+      () => this.native.loom_write_off_thread(this.native.loom_caller(), ...call),
       (count) => count,
     );
   }
@@ -117,7 +131,7 @@ class DiskFile implements StorageFile {
       "resize",
       "ftruncate",
       () => this.native.loom_truncate(...call),
-      () => this.native.loom_truncate_off_thread(...call),
+      () => this.native.loom_truncate_off_thread(this.native.loom_caller(), ...call),
       () => {},
     );
   }
@@ -128,7 +142,10 @@ class DiskFile implements StorageFile {
       action: "reserve space for",
       path: this.path,
       sync: () => wasAllocated(this.native.loom_allocate(...call)),
-      async: async () => wasAllocated(await this.native.loom_allocate_off_thread(...call)),
+      async: async () =>
+        wasAllocated(
+          await this.native.loom_allocate_off_thread(this.native.loom_caller(), ...call),
+        ),
     };
   }
 
@@ -161,23 +178,27 @@ function syncing(
 ): Operation<void> {
   const begin = () => {
     const last = directory === undefined ? -1 : openNative(native, directory, DIRECTORY);
-    const list = Int32Array.from(last < 0 ? descriptors : [...descriptors, last]);
+    const files = last < 0 ? descriptors : [...descriptors, last];
     const end = (result: number) => {
       if (last >= 0) native.loom_close(last);
       checked(result, "fdatasync");
     };
-    return { call: [list, list.length, last < 0 ? 0 : 1] as const, end };
+    return { files, areNames: last < 0 ? 0 : 1, end };
   };
   return {
     action: "sync",
     path,
     sync: () => {
-      const { call, end } = begin();
-      end(native.loom_sync_together(...call));
+      const { files, areNames, end } = begin();
+      end(native.loom_sync_together(Int32Array.from(files), files.length, areNames));
     },
     async: async () => {
-      const { call, end } = begin();
-      end(await native.loom_sync_together_off_thread(...call));
+      const { files, areNames, end } = begin();
+      using lent = borrow(native, files.length * 4);
+      const list = new Int32Array(lent.bytes.buffer, 0, files.length);
+      list.set(files);
+      const caller = native.loom_caller();
+      end(await native.loom_sync_together_off_thread(caller, list, files.length, areNames));
     },
   };
 }

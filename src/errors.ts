@@ -99,6 +99,7 @@ export class SystemError extends Error {
 }
 
 const ADVICE: Partial<Record<LoomErrorCode, string>> = {
+  BUSY: "Another loom or process has it open: close that first.",
   NO_SPACE: "The disk or quota is full: free some space and try again. Nothing is lost.",
   PERMISSION: "Check Deno's --allow flags and the owner and mode of the file.",
   IO: "Nothing was deleted: see that the disk is well, and try again.",
@@ -106,6 +107,7 @@ const ADVICE: Partial<Record<LoomErrorCode, string>> = {
 };
 
 const CODES: Record<string, LoomErrorCode> = {
+  EAGAIN: "BUSY",
   ENOSPC: "NO_SPACE",
   EDQUOT: "NO_SPACE",
   EACCES: "PERMISSION",

@@ -6,6 +6,7 @@
 import { fillBits, hasBit } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
 import type { Run } from "./layout.ts";
+import { borrow } from "./lent_memory.ts";
 import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
 import type { SharedWords } from "./shared_words.ts";
@@ -62,22 +63,34 @@ export class HeldPages {
   /**
    * Copies pages, one after the other: as they were where they are held, as they are
    * otherwise. Hashes them, unless `checksums` is null; with `into` null it does nothing
-   * else, and the pages must not be held.
+   * else, and the pages must not be held. Off the thread, `into` must be lent memory.
    */
   gather(
     pages: ArrayLike<number>,
     into: Uint8Array<ArrayBuffer> | null,
     checksums: Uint32Array<ArrayBuffer> | null,
   ): Operation<void> {
-    const list = new Uint32Array(new ArrayBuffer(pages.length * 4));
-    list.set(pages);
-    const { loom_gather, loom_gather_off_thread } = this.native;
-    const call = [this.slot, list, list.length, into, checksums] as const;
+    const { native, slot } = this;
+    const count = pages.length;
     return {
       action: "copy",
       path: "the loom's memory",
-      sync: () => void checked(loom_gather(...call), "gather"),
-      async: async () => void checked(await loom_gather_off_thread(...call), "gather"),
+      sync: () => {
+        const list = new Uint32Array(new ArrayBuffer(count * 4));
+        list.set(pages);
+        checked(native.loom_gather(slot, list, count, into, checksums), "gather");
+      },
+      async: async () => {
+        using lent = borrow(native, 2 * count * 4);
+        const { buffer } = lent.bytes;
+        const [list, sums] = [0, 1].map((at) => new Uint32Array(buffer, at * count * 4, count));
+        list.set(pages);
+        const wanted = checksums && sums;
+        const caller = native.loom_caller();
+        const gathered = native.loom_gather_off_thread(caller, slot, list, count, into, wanted);
+        checked(await gathered, "gather");
+        checksums?.set(sums);
+      },
     };
   }
 }

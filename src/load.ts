@@ -16,7 +16,6 @@ import { Region } from "./region.ts";
 import { growTo } from "./wasm_memory.ts";
 import {
   ifPresent,
-  type Lock,
   quietly,
   readFully,
   type Storage,
@@ -121,35 +120,20 @@ export function* overlay(
   }
 }
 
-/** The scratch file: as long as the loom, all holes at first, removed at close. */
+/**
+ * The scratch file: as long as the loom, all holes at first, removed at close. It is
+ * nobody else's while it is open, as all files are that are opened to be written.
+ */
 class Scratch {
   private constructor(
     private readonly storage: Storage,
     private readonly file: StorageFile,
-    private readonly lock: Lock,
   ) {}
 
   static *open(storage: Storage, path: string, size: number): Protocol<Scratch> {
     const file = (yield* ifPresent(storage.open(path, "update"))) ??
       (yield* perform(storage.open(path, "create")));
-    let lock: Lock | null;
-    try {
-      lock = yield* perform(storage.lock(path, true));
-    } catch (error) {
-      yield* quietly(perform(file.close()));
-      throw error;
-    }
-    if (!lock) {
-      yield* perform(file.close());
-      throw new LoomError(
-        "BUSY",
-        `The scratch file "${path}" is another loom's. Name another.`,
-        {
-          path,
-        },
-      );
-    }
-    const scratch = new Scratch(storage, file, lock);
+    const scratch = new Scratch(storage, file);
     try {
       yield* perform(file.truncate(0));
       yield* perform(file.truncate(size));
@@ -172,8 +156,7 @@ class Scratch {
   }
 
   *remove(): Protocol<void> {
-    yield* quietly(perform(this.file.close()));
     yield* quietly(perform(this.storage.remove(this.file.path)));
-    this.lock.release();
+    yield* quietly(perform(this.file.close()));
   }
 }

@@ -2,6 +2,12 @@
 import { LoomError, type SystemError } from "./errors.ts";
 import { checked } from "./native.ts";
 
+/** Refusals that end when something is closed. */
+const BUSY: Record<string, string> = {
+  EMFILE: "64 looms are open in this process already. Close one first.",
+  EBUSY: "This memory is that of another open loom. Close it first.",
+};
+
 /**
  * Passes the result of a call about a region's memory on.
  *
@@ -13,10 +19,8 @@ export function checkedMemory(result: number, call: string): number {
   } catch (cause) {
     const code = (cause as SystemError).code;
     throw new LoomError(
-      code === "ENOMEM" ? "NO_MEMORY" : code === "EMFILE" ? "BUSY" : "UNSUPPORTED",
-      code === "EMFILE"
-        ? "64 looms are open in this process already. Close one first."
-        : `The system refused to ${call} the loom's memory (${code}). ` +
+      code === "ENOMEM" ? "NO_MEMORY" : code in BUSY ? "BUSY" : "UNSUPPORTED",
+      BUSY[code] ?? `The system refused to ${call} the loom's memory (${code}). ` +
           `It may be short of memory or of mappings (vm.max_map_count).`,
       { cause },
     );

@@ -11,18 +11,33 @@ import { LoomError, SystemError } from "./errors.ts";
 import { pathOfFileUrl } from "./file_url.ts";
 import { cacheLibrary, permitted } from "./library_cache.ts";
 
+/**
+ * Functions whose names end in `_off_thread` do what those without do, on another thread.
+ * Their first parameter is the caller (`loom_caller`), and memory that they write to must
+ * be lent (lent_memory.ts).
+ */
 const SYMBOLS = {
   loom_system_page_size: { parameters: [], result: "i32" },
   loom_attach: {
     parameters: [
       "buffer", // the region's memory
-      "buffer", // the words shared with the fault handler
       "u32", // pages
       "u32", // page size in bytes
       "u32", // pages that the shared words have room for
+      "buffer", // whole pages for those words
     ],
     result: "i32", // slot
   },
+  loom_caller: { parameters: [], result: "u32" },
+  loom_leave: { parameters: [], result: "void" },
+  loom_lend: {
+    parameters: [
+      "buffer", // whole pages
+      "u32", // how many bytes
+    ],
+    result: "i32",
+  },
+  loom_take_back: { parameters: ["buffer"], result: "i32" },
   loom_resize: {
     parameters: [
       "u32", // slot
@@ -94,8 +109,7 @@ const SYMBOLS = {
     result: "i32",
   },
   loom_copied_off_thread: {
-    name: "loom_copied",
-    parameters: ["u32", "u32", "u32", "buffer"],
+    parameters: ["u32", "u32", "u32", "u32", "buffer"],
     result: "i32",
     nonblocking: true,
   },
@@ -114,8 +128,7 @@ const SYMBOLS = {
     result: "i32",
   },
   loom_gather_off_thread: {
-    name: "loom_gather",
-    parameters: ["u32", "buffer", "u32", "buffer", "buffer"],
+    parameters: ["u32", "u32", "buffer", "u32", "buffer", "buffer"],
     result: "i32",
     nonblocking: true,
   },
@@ -145,8 +158,7 @@ const SYMBOLS = {
     result: "i32",
   },
   loom_allocate_off_thread: {
-    name: "loom_allocate",
-    parameters: ["i32", "u64", "u64"],
+    parameters: ["u32", "i32", "u64", "u64"],
     result: "i32",
     nonblocking: true,
   },
@@ -168,8 +180,7 @@ const SYMBOLS = {
     result: "i32", // how many there were
   },
   loom_read_off_thread: {
-    name: "loom_read",
-    parameters: ["i32", "buffer", "u32", "u64"],
+    parameters: ["u32", "i32", "buffer", "u32", "u64"],
     result: "i32",
     nonblocking: true,
   },
@@ -184,15 +195,13 @@ const SYMBOLS = {
     result: "i32", // how many were written
   },
   loom_write_off_thread: {
-    name: "loom_write",
-    parameters: ["i32", "buffer", "u32", "u64", "u32"],
+    parameters: ["u32", "i32", "buffer", "u32", "u64", "u32"],
     result: "i32",
     nonblocking: true,
   },
   loom_truncate: { parameters: ["i32", "u64"], result: "i32" },
   loom_truncate_off_thread: {
-    name: "loom_truncate",
-    parameters: ["i32", "u64"],
+    parameters: ["u32", "i32", "u64"],
     result: "i32",
     nonblocking: true,
   },
@@ -232,8 +241,7 @@ const SYMBOLS = {
     result: "i32",
   },
   loom_sync_together_off_thread: {
-    name: "loom_sync_together",
-    parameters: ["buffer", "u32", "u32"],
+    parameters: ["u32", "buffer", "u32", "u32"],
     result: "i32",
     nonblocking: true,
   },
@@ -325,6 +333,7 @@ const COMMON: Record<number, string> = {
   9: "EBADF",
   12: "ENOMEM",
   13: "EACCES",
+  16: "EBUSY",
   17: "EEXIST",
   20: "ENOTDIR",
   21: "EISDIR",

@@ -4,6 +4,7 @@
  */
 import { countBits, endOfBits, hasBit, runsOfBits, wordsFor } from "./bitmap.ts";
 import type { Run } from "./layout.ts";
+import { borrow } from "./lent_memory.ts";
 import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
@@ -72,15 +73,29 @@ export class PageStates {
 
   /** A bit for each of some pages: whether the kernel has copied it from the image. */
   copied(first: number, count: number): Operation<Uint32Array> {
-    const bitmap = new Uint32Array(new ArrayBuffer(wordsFor(count) * 4));
-    const { loom_copied, loom_copied_off_thread } = this.native;
-    const call = [this.slot, first, count, bitmap] as const;
+    const { native, slot } = this;
+    const length = wordsFor(count);
     return {
       action: "inspect",
       path: "the loom's memory",
-      sync: () => (checkedMemory(loom_copied(...call), "inspect"), bitmap),
-      async:
-        async () => (checkedMemory(await loom_copied_off_thread(...call), "inspect"), bitmap),
+      sync: () => {
+        const bitmap = new Uint32Array(new ArrayBuffer(length * 4));
+        checkedMemory(native.loom_copied(slot, first, count, bitmap), "inspect");
+        return bitmap;
+      },
+      async: async () => {
+        using lent = borrow(native, length * 4);
+        const bitmap = new Uint32Array(lent.bytes.buffer, 0, length);
+        const done = native.loom_copied_off_thread(
+          native.loom_caller(),
+          slot,
+          first,
+          count,
+          bitmap,
+        );
+        checkedMemory(await done, "inspect");
+        return bitmap.slice();
+      },
     };
   }
 }

@@ -12,6 +12,7 @@ import { LoomError } from "./errors.ts";
 import { GuardPage } from "./guard_page.ts";
 import { HeldPages } from "./held_pages.ts";
 import type { Run } from "./layout.ts";
+import { borrow, type LentMemory } from "./lent_memory.ts";
 import { Mappings } from "./mappings.ts";
 import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
@@ -28,6 +29,20 @@ const PAGES_AHEAD = 16;
 const attached = new Set<Region>();
 /** Closed, and still protected: the handler has to let writes through for ever. */
 const unreleased = new Set<Region>();
+
+/** Whether the library will be told of the end of this isolate. */
+let isLeaving = false;
+
+/**
+ * Tells the library when this isolate is about to end and its memory to go, which other
+ * isolates of the process may outlive. A Worker is told nothing: there the library notices
+ * the end of its thread.
+ */
+function leaveAtUnload(native: Native): void {
+  if (isLeaving) return;
+  isLeaving = true;
+  globalThis.addEventListener("unload", () => native.loom_leave());
+}
 
 export class Region {
   readonly pageSize: number;
@@ -55,7 +70,7 @@ export class Region {
   /** Whether some clean pages have memory of their own. */
   hasOwn = false;
   #scratch = -1;
-  #staging = new Uint8Array(0);
+  #staging?: LentMemory;
   /** Pages that the scratch file was made for; others lie there once they are saved. */
   #scratchPages = 0;
 
@@ -83,8 +98,8 @@ export class Region {
     const capacity = follows ? largestSize(memory) / pageSize : pages;
     this.words = new SharedWords(pages, capacity);
     const { all } = this.words;
-    const attach = native.loom_attach(this.#start(), all, pages, pageSize, capacity);
-    const slot = this.#slot = checkedMemory(attach, "sigaction");
+    const attach = native.loom_attach(this.#start(), pages, pageSize, capacity, all);
+    const slot = this.#slot = checkedMemory(attach, "attach");
     try {
       this.tracker = chooseTracker(settings, native, slot, mapped);
     } catch (error) {
@@ -99,6 +114,7 @@ export class Region {
     // Only where it can be told later which of them were written.
     if (this.tracker.exact) this.words.mostAhead = PAGES_AHEAD;
     attached.add(this);
+    leaveAtUnload(native);
   }
 
   /** Bytes. */
@@ -127,8 +143,11 @@ export class Region {
   /** Room for the content of so many pages, which the next call gives again. */
   staging(pages: number): Uint8Array<ArrayBuffer> {
     const length = pages * this.pageSize;
-    if (this.#staging.length < length) this.#staging = new Uint8Array(length);
-    return this.#staging.subarray(0, length);
+    if (!this.#staging || this.#staging.bytes.length < length) {
+      this.#staging?.[Symbol.dispose]();
+      this.#staging = borrow(this.native, length);
+    }
+    return this.#staging.bytes.subarray(0, length);
   }
 
   /** Whether the memory still lies where it was attached, and is large enough. */
@@ -293,6 +312,7 @@ export class Region {
   detach(): void {
     if (!attached.delete(this)) return;
     this.words.guardPage = undefined;
+    this.#staging?.[Symbol.dispose]();
     const inPlace = this.isInPlace();
     if (!inPlace || this.#makePlain()) this.native.loom_detach(this.#slot);
     else unreleased.add(this);

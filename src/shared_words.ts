@@ -1,9 +1,10 @@
 /**
  * The words that a region shares with the fault handler: flags and counters, and
- * bitmaps of pages. ffi/src/state.rs has the
- * same layout. Reads and writes them; does nothing about them.
+ * bitmaps of pages, in the layout of ffi/src/state.rs. Reads and writes them; does nothing
+ * about them.
  */
-import { fillBits, wordsFor } from "./bitmap.ts";
+import { wordsFor } from "./bitmap.ts";
+import { wholePages } from "./lent_memory.ts";
 
 const HEADER_WORDS = 16;
 /** Dirty, opened, held, own; and three that only the library uses. */
@@ -34,7 +35,7 @@ export interface Counters {
 }
 
 export class SharedWords {
-  /** All of them, for the library. In memory that V8 doesn't move. */
+  /** All of them, for the library, which has them mapped a second time. */
   readonly all: Uint32Array<ArrayBuffer>;
   /** Pages that were written, or count as written, since the last save. */
   dirty: Uint32Array<ArrayBuffer>;
@@ -47,17 +48,15 @@ export class SharedWords {
   #pages: number;
 
   /**
-   * All pages are dirty, and there is neither an image nor a guard page. There is
-   * room for `capacity` pages: where they lie must not change, ever.
+   * Words for `pages` pages, and room for as many as there can be. The library sets them
+   * up when the region is attached: all pages are dirty, and there is neither an image nor
+   * a guard page.
    */
-  constructor(pages: number, readonly capacity: number) {
+  constructor(pages: number, private readonly capacity: number) {
     this.#pages = pages;
-    const bitmap = wordsFor(capacity);
-    this.all = new Uint32Array(new ArrayBuffer((HEADER_WORDS + BITMAPS * bitmap) * 4));
-    fillBits(this.all.subarray(HEADER_WORDS), 0, capacity, true);
+    const length = HEADER_WORDS + BITMAPS * wordsFor(capacity);
+    this.all = new Uint32Array(wholePages(length * 4), 0, length);
     [this.dirty, this.opened, this.held, this.own] = this.#bitmaps(pages);
-    this.guardPage = undefined;
-    this.setFreeSpace(0, pages);
   }
 
   get pages(): number {

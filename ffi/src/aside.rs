@@ -3,9 +3,11 @@
 //! is used takes memory. So there is no pool that could run out, and nobody waits for
 //! anything but a copy that another thread is making.
 
+use crate::attach;
 use crate::checksum::{checksum_pages, loom_checksum_pages};
+use crate::copy::copy;
 use crate::errno;
-use crate::region::{self, Region};
+use crate::region::Region;
 use crate::state::Word;
 use core::hint;
 use core::ptr;
@@ -26,7 +28,10 @@ pub fn keep(region: &Region, page: u32) -> bool {
         || !state.claim(page) && {
             // SAFETY: a held page is readable, and can't be written before it is kept;
             // its place aside is as large, and only the thread with the claim writes it.
-            unsafe { copy(place(region, page), region.address(page).cast(), region) };
+            unsafe {
+                let (into, from) = (place(region, page), region.address(page).cast::<u8>());
+                ptr::copy_nonoverlapping(from, into, region.page_size());
+            };
             state.mark_kept(page);
             true
         };
@@ -39,28 +44,25 @@ fn place(region: &Region, page: u32) -> *mut u8 {
     (region.aside + region.offset(page)) as *mut u8
 }
 
-/// Copies one page.
-///
-/// # Safety
-/// Both are a page long, `from` readable and `into` writable.
-unsafe fn copy(into: *mut u8, from: *const u8, region: &Region) {
-    // SAFETY: the caller's promise; one of the two is never in the region.
-    unsafe { ptr::copy_nonoverlapping(from, into, region.page_size()) };
-}
-
-/// Copies a page of the region as a save wants it.
+/// Copies a page of the region as a save wants it; false where the region's memory has
+/// gone, with its isolate.
 ///
 /// # Safety
 /// `into` has room for a page.
-unsafe fn read(region: &Region, page: u32, into: *mut u8) {
-    // SAFETY: the page lies in the region and is readable. The program may write it
-    // during the copy: then it was kept first, and that is copied instead.
-    unsafe { copy(into, region.address(page).cast(), region) };
-    fence(Ordering::SeqCst);
-    if region.state.is_kept(page) {
-        // SAFETY: what was kept stays as it is until the pages are let go.
-        unsafe { copy(into, place(region, page), region) };
+unsafe fn read(region: &Region, page: u32, into: *mut u8) -> bool {
+    // SAFETY: the page lies in the region, and is readable or gone. The program may write
+    // it during the copy: then it was kept first, and that is copied instead.
+    unsafe {
+        if !copy(into, region.address(page).cast(), region.page_size()) {
+            return false;
+        }
+        fence(Ordering::SeqCst);
+        if region.state.is_kept(page) {
+            // What was kept stays as it is until the pages are let go.
+            ptr::copy_nonoverlapping(place(region, page), into, region.page_size());
+        }
     }
+    true
 }
 
 /// How many pages are copied before they are hashed: few enough to be in the cache.
@@ -110,7 +112,10 @@ pub unsafe extern "C" fn loom_gather(
         let batch = (count - done).min(BATCH);
         for index in (done..done + batch).map(|index| index as usize) {
             // SAFETY: there is room for each of the pages, which nobody else knows of yet.
-            unsafe { read(&region, pages[index], into.add(index * page_size)) };
+            let is_there = unsafe { read(&region, pages[index], into.add(index * page_size)) };
+            if !is_there {
+                return -libc::EFAULT;
+            }
         }
         if !sums.is_null() {
             // SAFETY: these pages were just written; the caller's promise about `sums`.
@@ -149,7 +154,7 @@ pub extern "C" fn loom_reserve_aside(slot: u32) -> i32 {
     unsafe {
         libc::madvise(base, length, libc::MADV_NOHUGEPAGE)
     };
-    region::set_aside(slot, base as usize);
+    attach::set_aside(slot, base as usize);
     0
 }
 

@@ -1,14 +1,14 @@
 //! The fault handler. It runs on the signal stack of whichever thread wrote to a
 //! protected page, so it allocates nothing, locks nothing and calls only what is
 //! safe in a signal handler: system calls.
-//! It decides by address alone; every fault that isn't in an attached region
-//! goes to the handler that was there before.
+//! It decides by address alone, but for a copy that may fault (copy.rs); every fault that
+//! isn't in an attached region goes to the handler that was there before.
 //!
 //! Seed: u3e_fault, _ce_flaw_mprotect, _ce_flaw_mmap.
 
 use crate::region::Region;
 use crate::state::{FLAG_IMAGE_LOST, FLAG_SCRATCH_LOST, NO_PAGE, Word};
-use crate::{aside, budget, errno, guard, mapping};
+use crate::{aside, budget, copy, errno, guard, mapping};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -59,14 +59,20 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler.
     let (address, code) = unsafe { ((*info).si_addr() as usize, (*info).si_code) };
     // A code of zero or below was sent by a process, not raised by an access.
-    let handled = code > 0
-        && Region::find(address).is_some_and(|(region, page)| {
-            if is_lost_file(signal, code) {
-                replace_lost_page(&region, page, address)
-            } else {
-                open(&region, page)
-            }
-        });
+    let is_raised = code > 0;
+    // SAFETY: the kernel passes a valid context to a SA_SIGINFO handler.
+    let is_copy = is_raised && signal == libc::SIGSEGV && unsafe { copy::end(context) };
+    let handled = is_copy
+        || is_raised
+            && Region::find(address).is_some_and(|(region, page)| {
+                if !region.is_there(page) {
+                    false
+                } else if is_lost_file(signal, code) {
+                    replace_lost_page(&region, page, address)
+                } else {
+                    open(&region, page)
+                }
+            });
     if !handled {
         delegate(signal, info, context);
     }

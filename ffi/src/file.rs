@@ -2,7 +2,7 @@
 //! reading and writing in places, reserving space, finding holes. node:fs has
 //! descriptors too, but loading it takes most of the time that a start takes.
 
-use crate::errno;
+use crate::{errno, isolate};
 use libc::{c_char, c_int, off_t};
 
 /// Reserves space for `length` bytes at `offset` without changing the file's
@@ -82,9 +82,14 @@ const MODES: [c_int; 3] = [
     libc::O_RDWR,
     libc::O_RDONLY | libc::O_DIRECTORY,
 ];
+const UPDATE: u32 = 1;
 
 /// Opens a file for reading (mode 0) or for reading and writing (1), or a directory
 /// (2). Returns the descriptor.
+///
+/// A file to be written is locked (flock(2)), -EAGAIN where another descriptor has it so:
+/// the calls of a Worker that is terminated may still be running when the lock of its
+/// directory is gone, but not when its descriptors are.
 ///
 /// # Safety
 /// `path` must end in zero.
@@ -94,14 +99,35 @@ pub unsafe extern "C" fn loom_open(path: *const c_char, mode: u32) -> i32 {
         return -libc::EINVAL;
     };
     // SAFETY: the caller vouches for the path.
-    errno::count(unsafe { libc::open(path, flags | libc::O_CLOEXEC) } as isize)
+    let file = errno::count(unsafe { libc::open(path, flags | libc::O_CLOEXEC) } as isize);
+    if file < 0 {
+        return file;
+    }
+    isolate::own(file);
+    if mode == UPDATE {
+        // SAFETY: takes a descriptor and flags only.
+        let locked = errno::check(unsafe { libc::flock(file, libc::LOCK_EX | libc::LOCK_NB) });
+        if locked < 0 {
+            loom_close(file);
+            return locked;
+        }
+    }
+    file
 }
 
 /// Closes a descriptor.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_close(file: i32) -> i32 {
+    isolate::disown(file);
+    unlock(file);
     // SAFETY: takes a descriptor only; its owner uses it no more.
     errno::check(unsafe { libc::close(file) })
+}
+
+/// Lets go of a file's lock, which else lasts as long as anything is mapped from it.
+pub fn unlock(file: i32) {
+    // SAFETY: takes a descriptor and flags only; one that has no lock stays as it is.
+    unsafe { libc::flock(file, libc::LOCK_UN) };
 }
 
 /// Reads at `offset`; says how many bytes, fewer than asked for at the end of the file.
@@ -208,21 +234,13 @@ impl Place {
     /// `path` must end in zero; where it is empty, `file` is meant.
     #[cfg(target_os = "linux")]
     unsafe fn of(file: i32, path: *const c_char) -> Result<Place, i32> {
-        // SAFETY: a statx of zeros is a valid one, and the call fills it or fails; the
-        // caller vouches for the path.
-        unsafe {
-            let mut found: libc::statx = core::mem::zeroed();
-            let mask = libc::STATX_SIZE | libc::STATX_INO;
-            let result = libc::statx(file, path, libc::AT_EMPTY_PATH, mask, &mut found);
-            if result != 0 {
-                return Err(-errno::last());
-            }
-            Ok(Place {
-                size: found.stx_size,
-                number: found.stx_ino,
-                device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
-            })
-        }
+        // SAFETY: the caller vouches for the path.
+        let found = unsafe { look(file, path, libc::STATX_SIZE | libc::STATX_INO)? };
+        Ok(Place {
+            size: found.stx_size,
+            number: found.stx_ino,
+            device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+        })
     }
 
     /// # Safety
@@ -250,18 +268,48 @@ impl Place {
     }
 }
 
+/// statx(2), asked of the kernel: glibc has had it only since 2.28, and Deno runs on older.
+///
+/// # Safety
+/// `path` must end in zero; where it is empty, `file` is meant.
+#[cfg(target_os = "linux")]
+unsafe fn look(file: i32, path: *const c_char, mask: u32) -> Result<libc::statx, i32> {
+    // SAFETY: a statx of zeros is a valid one, and the call fills it or fails; the caller
+    // vouches for the path.
+    unsafe {
+        let mut found: libc::statx = core::mem::zeroed();
+        let (flags, into) = (libc::AT_EMPTY_PATH, &raw mut found);
+        match libc::syscall(libc::SYS_statx, file, path, flags, mask, into) {
+            0 => Ok(found),
+            _ => Err(-errno::last()),
+        }
+    }
+}
+
 /// When anything about a file was last changed, in nanoseconds.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_last_change(file: i32) -> i64 {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the path is a literal that ends in zero.
+        match unsafe { look(file, c"".as_ptr(), libc::STATX_CTIME) } {
+            Ok(found) => found.stx_ctime.tv_sec * NANOSECONDS + i64::from(found.stx_ctime.tv_nsec),
+            Err(error) => i64::from(error),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
     // SAFETY: a stat of zeros is a valid one, and the call fills it or fails.
     unsafe {
         let mut found: libc::stat = core::mem::zeroed();
         if libc::fstat(file, &mut found) != 0 {
             return -i64::from(errno::last());
         }
-        found.st_ctime as i64 * 1_000_000_000 + found.st_ctime_nsec as i64
+        found.st_ctime as i64 * NANOSECONDS + found.st_ctime_nsec as i64
     }
 }
+
+/// In a second.
+const NANOSECONDS: i64 = 1_000_000_000;
 
 /// Syncs the directory above the one that `directory` has open, so that a
 /// directory just made survives a power cut, whatever may be read by name.

@@ -3,12 +3,12 @@
 //! which the page map tells; other memory is write-protected with userfaultfd in
 //! its asynchronous mode (Linux 6.7), which the page map tells too.
 
-#[cfg(target_os = "linux")]
-use crate::errno;
-use crate::inspect;
+use crate::file::loom_close;
 use crate::pagemap::{self, COPIED, WRITTEN_SINCE};
 use crate::region::Region;
 use crate::state::Word;
+#[cfg(target_os = "linux")]
+use crate::{errno, inspect, isolate};
 
 /// Marks pages of the image dirty that were written since they were last clean.
 /// `kind` says which: 0 all that were copied, 1 all that were written since they were
@@ -128,15 +128,21 @@ mod userfaultfd {
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_open_userfaultfd() -> i32 {
     #[cfg(target_os = "linux")]
-    return userfaultfd::open();
+    {
+        let file = userfaultfd::open();
+        isolate::own(file);
+        file
+    }
     #[cfg(not(target_os = "linux"))]
-    return -libc::ENOSYS;
+    {
+        -libc::ENOSYS
+    }
 }
 
 /// Closes a userfaultfd, which ends all its protection.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_close_userfaultfd(file: i32) {
-    inspect::close(file);
+    loom_close(file);
 }
 
 /// Write-protects pages, so that the page map tells when they are written (`on`

@@ -9,15 +9,20 @@
 #![cfg_attr(not(test), no_std)]
 
 mod aside;
+mod attach;
 mod budget;
 mod checksum;
+mod copy;
 mod errno;
 mod fault;
 mod file;
 mod guard;
 mod inspect;
+mod isolate;
 mod kernel_tracker;
 mod mapping;
+mod memory;
+mod off_thread;
 mod pagemap;
 mod region;
 mod renew;
@@ -25,6 +30,7 @@ mod state;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod twin;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -180,6 +180,31 @@ pub fn is_resident(region: &Region, page: u32) -> bool {
     result == 0 && vector.iter().any(|byte| byte & 1 != 0)
 }
 
+/// Whether there is anything at all where a region was attached.
+pub fn is_mapped(region: &Region) -> bool {
+    let mut vector = [0 as libc::c_uchar; 1];
+    let length = crate::region::loom_system_page_size() as usize;
+    // SAFETY: mincore looks at no memory, and the vector has room for one system page.
+    unsafe { libc::mincore(region.address(0), length, vector.as_mut_ptr().cast()) == 0 }
+}
+
+/// Whether a page can be read, as the kernel finds when it tries. For the fault handler,
+/// too: system calls only.
+pub fn is_readable(region: &Region, page: u32) -> bool {
+    let mut ends = [-1; 2];
+    // SAFETY: the pipe's ends are this call's own. The kernel reads the byte, and fails
+    // where that can't be done.
+    unsafe {
+        if libc::pipe(ends.as_mut_ptr()) != 0 {
+            return false;
+        }
+        let readable = libc::write(ends[1], region.address(page), 1) == 1;
+        libc::close(ends[0]);
+        libc::close(ends[1]);
+        readable
+    }
+}
+
 fn with_pages(slot: u32, first: u32, count: u32, act: impl FnOnce(&Region) -> bool) -> i32 {
     match Region::at(slot) {
         Some(region) if region.contains(first, count) => {

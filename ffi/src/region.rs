@@ -1,32 +1,44 @@
 //! The table of attached regions. The fault handler finds a region by address
 //! here, so entries are plain atomics: nothing is allocated and nothing locked.
 
-use crate::state::State;
-use crate::{aside, budget, errno, fault};
+use crate::state::{State, Word};
+use crate::{errno, mapping};
+use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// How many looms one process can have open at once.
 pub const CAPACITY: usize = 64;
 
-const FREE: usize = 0;
-const CLAIMED: usize = 1;
+/// What is in a slot's base while there is no region in it.
+pub const FREE: usize = 0;
+/// The same, while one is being put there or taken away.
+pub const CLAIMED: usize = 1;
 
-struct Slot {
-    /// The region's address; FREE, or CLAIMED while it is being filled in.
-    base: AtomicUsize,
-    pages: AtomicU32,
+/// One entry of the table. attach.rs fills it in.
+pub struct Slot {
+    /// The region's address, FREE or CLAIMED.
+    pub base: AtomicUsize,
+    pub pages: AtomicU32,
     /// How many pages the shared words have room for.
-    capacity: AtomicU32,
-    page_shift: AtomicU32,
-    image: AtomicI32,
-    opens_clean: AtomicBool,
-    scratch: AtomicI32,
-    moves_to_scratch: AtomicBool,
-    aside: AtomicUsize,
-    state: AtomicPtr<AtomicU32>,
+    pub capacity: AtomicU32,
+    pub page_shift: AtomicU32,
+    pub image: AtomicI32,
+    pub opens_clean: AtomicBool,
+    pub scratch: AtomicI32,
+    pub moves_to_scratch: AtomicBool,
+    pub aside: AtomicUsize,
+    /// The shared words, and where JavaScript has them.
+    pub words: AtomicPtr<u8>,
+    pub words_original: AtomicPtr<u8>,
+    /// Whose it is.
+    pub owner: AtomicU32,
+    /// Whether its memory may go without a word: its isolate has ended, or is about to.
+    pub left: AtomicBool,
+    /// How many fault handlers are looking at it.
+    pub visitors: AtomicU32,
 }
 
-static SLOTS: [Slot; CAPACITY] = [const {
+pub static SLOTS: [Slot; CAPACITY] = [const {
     Slot {
         base: AtomicUsize::new(FREE),
         pages: AtomicU32::new(0),
@@ -37,12 +49,16 @@ static SLOTS: [Slot; CAPACITY] = [const {
         scratch: AtomicI32::new(-1),
         moves_to_scratch: AtomicBool::new(false),
         aside: AtomicUsize::new(0),
-        state: AtomicPtr::new(core::ptr::null_mut()),
+        words: AtomicPtr::new(core::ptr::null_mut()),
+        words_original: AtomicPtr::new(core::ptr::null_mut()),
+        owner: AtomicU32::new(0),
+        left: AtomicBool::new(false),
+        visitors: AtomicU32::new(0),
     }
 }; CAPACITY];
 
 /// Slots from this one on were never used: most processes have one loom.
-static USED: AtomicUsize = AtomicUsize::new(0);
+pub static USED: AtomicUsize = AtomicUsize::new(0);
 
 /// One attached region, as a value.
 #[derive(Clone, Copy)]
@@ -83,16 +99,18 @@ impl Region {
             .is_some_and(|end| end <= self.pages)
     }
 
-    fn load(slot: &Slot) -> Option<Region> {
-        let base = slot.base.load(Ordering::Acquire);
+    /// The region in a slot, where one is attached.
+    pub fn load(slot: &Slot) -> Option<Region> {
+        let base = slot.base.load(Ordering::SeqCst);
         if base == FREE || base == CLAIMED {
             return None;
         }
         let pages = slot.pages.load(Ordering::Acquire);
         let capacity = slot.capacity.load(Ordering::Relaxed);
-        // SAFETY: `attach` was given words for this many pages, and its caller keeps
-        // them until `detach` has cleared the base that was just seen.
-        let state = unsafe { State::new(slot.state.load(Ordering::Relaxed), capacity) };
+        let words = slot.words.load(Ordering::Relaxed).cast_const().cast();
+        // SAFETY: `attach` had words for this many pages; `release` unmaps them when nobody
+        // looks at the slot any more and its owner has said that it is done.
+        let state = unsafe { State::new(words, capacity) };
         Some(Region {
             base,
             pages,
@@ -106,139 +124,81 @@ impl Region {
         })
     }
 
-    /// The region in a slot, where one is attached.
+    /// The region in a slot, where one is attached. For its owner.
     pub fn at(slot: u32) -> Option<Region> {
         SLOTS.get(slot as usize).and_then(Region::load)
     }
 
     /// The region that holds an address, and the page of it.
-    pub fn find(address: usize) -> Option<(Region, u32)> {
-        Region::all().find_map(|region| {
-            let offset = address.checked_sub(region.base)?;
-            let page = offset >> region.page_shift;
-            (page < region.pages as usize).then_some((region, page as u32))
+    pub fn find(address: usize) -> Option<(Visit, u32)> {
+        Region::all().find_map(|visit| {
+            let offset = address.checked_sub(visit.base)?;
+            let page = offset >> visit.page_shift;
+            let found = page < visit.pages as usize;
+            found.then_some((visit, page as u32))
         })
     }
 
     /// Every region that is attached now.
-    pub fn all() -> impl Iterator<Item = Region> {
-        SLOTS[..USED.load(Ordering::Acquire)]
-            .iter()
-            .filter_map(Region::load)
+    pub fn all() -> impl Iterator<Item = Visit> {
+        used().iter().filter_map(Visit::begin)
+    }
+
+    pub fn overlaps(&self, start: usize, length: usize) -> bool {
+        self.base < start + length && start < self.base + self.offset(self.pages)
     }
 }
 
-/// Attaches the memory at `base`: from now on faults in it are ours. `state` must
-/// hold the words that state.rs describes, for `capacity` pages, all zero but for
-/// what TypeScript set: a memory that grows keeps them.
-/// Returns the region's slot; -EMFILE when 64 looms are open already.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_attach(
-    base: *mut u8,
-    state: *mut AtomicU32,
-    pages: u32,
-    page_size: u32,
-    capacity: u32,
-) -> i32 {
-    if pages > capacity
-        || !page_size.is_power_of_two()
-        || base.is_null()
-        || !(base as usize).is_multiple_of(page_size_of_system())
-    {
-        return -libc::EINVAL;
-    }
-    let installed = fault::install();
-    if installed != 0 {
-        return installed;
-    }
-    budget::measure();
-    for (index, slot) in SLOTS.iter().enumerate() {
-        let claim = slot
-            .base
-            .compare_exchange(FREE, CLAIMED, Ordering::AcqRel, Ordering::Relaxed);
-        if claim.is_err() {
-            continue;
+/// The slots that were ever used.
+pub fn used() -> &'static [Slot] {
+    &SLOTS[..USED.load(Ordering::Acquire)]
+}
+
+/// A look at a region by somebody other than its owner: until it ends, the region's
+/// words stay where they are.
+pub struct Visit {
+    slot: &'static Slot,
+    region: Region,
+}
+
+impl Visit {
+    fn begin(slot: &'static Slot) -> Option<Visit> {
+        slot.visitors.fetch_add(1, Ordering::SeqCst);
+        let region = Region::load(slot);
+        if region.is_none() {
+            slot.visitors.fetch_sub(1, Ordering::SeqCst);
         }
-        slot.pages.store(pages, Ordering::Relaxed);
-        slot.capacity.store(capacity, Ordering::Relaxed);
-        slot.page_shift
-            .store(page_size.trailing_zeros(), Ordering::Relaxed);
-        slot.image.store(-1, Ordering::Relaxed);
-        slot.opens_clean.store(false, Ordering::Relaxed);
-        slot.scratch.store(-1, Ordering::Relaxed);
-        slot.moves_to_scratch.store(false, Ordering::Relaxed);
-        slot.aside.store(0, Ordering::Relaxed);
-        slot.state.store(state, Ordering::Relaxed);
-        slot.base.store(base as usize, Ordering::Release);
-        USED.fetch_max(index + 1, Ordering::AcqRel);
-        return index as i32;
+        region.map(|region| Visit { slot, region })
     }
-    -libc::EMFILE
-}
 
-/// Forgets a region: faults in it are no longer ours, and the shared words are
-/// not touched again.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_detach(slot: u32) -> i32 {
-    let Some(region) = Region::at(slot) else {
-        return -libc::EINVAL;
-    };
-    SLOTS[slot as usize].base.store(FREE, Ordering::Release);
-    aside::unmap(&region);
-    0
-}
-
-/// Says how many pages a region has from now on: its memory has grown in place.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_resize(slot: u32, pages: u32) -> i32 {
-    match SLOTS.get(slot as usize) {
-        Some(slot) if pages <= slot.capacity.load(Ordering::Relaxed) => {
-            slot.pages.store(pages, Ordering::Release);
-            0
+    /// Whether the memory at a page is still the region's. That of an isolate that has
+    /// ended may be another's by now, unless other threads share it: as long as it is the
+    /// region's it can be read, which the inaccessible pages that WebAssembly's checks rest
+    /// on can't.
+    pub fn is_there(&self, page: u32) -> bool {
+        if !self.slot.left.load(Ordering::Acquire) {
+            return true;
         }
-        _ => -libc::EINVAL,
-    }
-}
-
-/// Whether the region in `slot` still lies at `base`: 1 or 0. A memory that was
-/// grown by being moved does not.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_is_at(slot: u32, base: *const u8) -> i32 {
-    Region::at(slot).is_some_and(|region| region.base == base as usize) as i32
-}
-
-/// Notes which file a region's clean pages are mapped from, and whether they can be
-/// written there.
-pub fn set_image(slot: u32, descriptor: i32, writable: bool) {
-    if let Some(slot) = SLOTS.get(slot as usize) {
-        slot.opens_clean.store(writable, Ordering::Relaxed);
-        slot.image.store(descriptor, Ordering::Release);
-    }
-}
-
-/// Notes where a region's pages are kept.
-pub fn set_aside(slot: u32, base: usize) {
-    if let Some(slot) = SLOTS.get(slot as usize) {
-        slot.aside.store(base, Ordering::Release);
-    }
-}
-
-/// Gives a region its scratch file. `moves` is 1 where a first write moves its
-/// page there, 0 where all pages lie there already.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_set_scratch(slot: u32, descriptor: i32, moves: u32) -> i32 {
-    match SLOTS.get(slot as usize) {
-        Some(slot) => {
-            slot.moves_to_scratch.store(moves != 0, Ordering::Relaxed);
-            slot.scratch.store(descriptor, Ordering::Release);
-            0
+        let is_readable = |page| page < self.pages && mapping::is_readable(self, page);
+        if page == self.state.load(Word::GuardPage) {
+            page > 0 && is_readable(page - 1) && is_readable(page + 1)
+        } else {
+            is_readable(page)
         }
-        None => -libc::EINVAL,
     }
 }
 
-fn page_size_of_system() -> usize {
-    loom_system_page_size() as usize
+impl Deref for Visit {
+    type Target = Region;
+    fn deref(&self) -> &Region {
+        &self.region
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.slot.visitors.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The system's page size in bytes.

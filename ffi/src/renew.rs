@@ -2,11 +2,12 @@
 //! the copy that the kernel made when it was written, which takes about half of what
 //! mapping it anew does, or less; any other is mapped.
 
+use crate::attach;
 use crate::errno;
 #[cfg(target_os = "linux")]
 use crate::inspect;
 use crate::mapping::{self, protection};
-use crate::region::{self, Region};
+use crate::region::Region;
 use crate::state::Word;
 use libc::{MAP_NORESERVE, MAP_PRIVATE, PROT_WRITE, c_int};
 
@@ -29,7 +30,7 @@ pub unsafe extern "C" fn loom_renew(
     access: u32,
     alone: u32,
 ) -> i32 {
-    region::set_image(slot, file, protection(access) & PROT_WRITE != 0);
+    attach::set_image(slot, file, protection(access) & PROT_WRITE != 0);
     let Some(region) = Region::at(slot) else {
         return -libc::EINVAL;
     };

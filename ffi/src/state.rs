@@ -1,15 +1,14 @@
 //! The words that one region shares with TypeScript: a header, then bitmaps of pages,
-//! one after the other. TypeScript allocates them (src/shared_words.ts has the same
-//! layout) and keeps them alive until the region is detached; the fault handler
-//! writes them.
+//! one after the other; src/shared_words.ts has the same layout. The library uses their
+//! twin (twin.rs): the fault handler writes them whenever it comes, even when the isolate
+//! that the region belongs to has ended.
 
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Words before the first bitmap.
 pub const HEADER_WORDS: usize = 16;
 /// How many bitmaps there are.
-#[cfg(test)]
-pub const BITMAPS: usize = 7;
+const BITMAPS: usize = 7;
 
 /// Pages that were written, or count as written, since they were clean.
 const DIRTY: usize = 0;
@@ -67,6 +66,20 @@ pub struct State {
 }
 
 impl State {
+    /// Sets the words of a region up that has `pages` pages, all of them dirty. They must
+    /// be zeros.
+    pub fn set_up(&self, pages: u32) {
+        self.store(Word::GuardPage, NO_PAGE);
+        self.store(Word::HighPage, pages);
+        self.fill(DIRTY, 0, self.capacity, true);
+    }
+
+    /// How many bytes the words for so many pages take.
+    pub fn length(capacity: u32) -> usize {
+        let bitmap = capacity.div_ceil(32) as usize;
+        (HEADER_WORDS + BITMAPS * bitmap) * size_of::<AtomicU32>()
+    }
+
     /// # Safety
     /// `words` must hold the header and all bitmaps for `capacity` pages, and stay
     /// valid for as long as the result is used.

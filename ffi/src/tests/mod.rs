@@ -4,10 +4,12 @@
 mod faults;
 mod guard;
 mod held;
+mod isolates;
 mod kernel_tracking;
 mod mappings;
 
 use crate::aside::{loom_gather, loom_is_as_kept, loom_let_go, loom_reserve_aside};
+use crate::attach::{loom_attach, loom_detach, loom_is_at, loom_resize, loom_set_scratch};
 use crate::checksum::loom_checksum_pages;
 use crate::fault;
 use crate::inspect::{loom_mappings, loom_touched};
@@ -17,9 +19,9 @@ use crate::kernel_tracker::{
 use crate::mapping::{
     loom_discard, loom_map_anonymous, loom_map_scratch, loom_protect, loom_touch,
 };
-use crate::region::{Region, loom_attach, loom_detach, loom_is_at, loom_resize, loom_set_scratch};
+use crate::region::Region;
 use crate::renew::loom_renew;
-use crate::state::{BITMAPS, FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, Word};
+use crate::state::{FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, State, Word};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -37,7 +39,7 @@ struct Loom {
     base: *mut u8,
     pages: u32,
     slot: u32,
-    words: Vec<AtomicU32>,
+    words: &'static [AtomicU32],
 }
 
 // SAFETY: the memory outlives every thread that these tests start.
@@ -59,15 +61,12 @@ impl Loom {
             )
         };
         assert_ne!(base, libc::MAP_FAILED);
-        let bitmap = pages.div_ceil(32) as usize;
-        let mut words: Vec<_> = (0..HEADER_WORDS + BITMAPS * bitmap)
-            .map(|_| AtomicU32::new(0))
-            .collect();
-        words[HEADER_WORDS..HEADER_WORDS + bitmap].fill_with(|| AtomicU32::new(u32::MAX));
-        words[Word::GuardPage as usize] = AtomicU32::new(NO_PAGE);
-        words[Word::HighPage as usize] = AtomicU32::new(pages);
-        let slot = loom_attach(base.cast(), words.as_mut_ptr(), pages, PAGE as u32, pages);
+        let (words, length) = words_for(pages);
+        // SAFETY: there is room for so many words.
+        let slot = unsafe { loom_attach(base.cast(), pages, PAGE as u32, pages, words) };
         assert!(slot >= 0, "{slot}");
+        // SAFETY: memory of so many words, which is never unmapped.
+        let words = unsafe { std::slice::from_raw_parts(words as *const AtomicU32, length) };
         Self {
             _turn: turn,
             base: base.cast(),
@@ -135,6 +134,24 @@ impl Loom {
             .filter(|&page| state.is_dirty(page))
             .collect()
     }
+}
+
+/// Memory for the words of so many pages, and how many those are.
+fn words_for(pages: u32) -> (*mut u8, usize) {
+    let length = State::length(pages);
+    (fresh(length), length / 4)
+}
+
+/// Memory of whole system pages, as JavaScript has it.
+fn fresh(length: usize) -> *mut u8 {
+    let (access, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a new anonymous mapping touches no memory that exists.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
+    assert_ne!(memory, libc::MAP_FAILED);
+    memory.cast()
 }
 
 impl Drop for Loom {

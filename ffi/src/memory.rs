@@ -1,0 +1,114 @@
+//! Memory for calls off the thread. JavaScript's own goes with its isolate, and a Worker
+//! may be terminated while such a call is under way: what it writes to must be there until
+//! it ends. JavaScript registers some of its memory; calls use its twin (twin.rs), which
+//! goes with the thread (isolate.rs).
+
+use crate::isolate::{self, Owner};
+use crate::twin::Twin;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+/// How many pieces the process can have.
+const MOST: usize = 512;
+
+struct Piece {
+    /// Whose it is; NOBODY where there is none.
+    owner: AtomicU32,
+    address: AtomicPtr<u8>,
+    original: AtomicPtr<u8>,
+    /// Bytes; 0 where there is none.
+    length: AtomicUsize,
+}
+
+static PIECES: [Piece; MOST] = [const {
+    Piece {
+        owner: AtomicU32::new(isolate::NOBODY),
+        address: AtomicPtr::new(ptr::null_mut()),
+        original: AtomicPtr::new(ptr::null_mut()),
+        length: AtomicUsize::new(0),
+    }
+}; MOST];
+
+impl Piece {
+    fn twin(&self) -> Twin {
+        Twin::from_parts(
+            self.address.load(Ordering::Relaxed),
+            self.original.load(Ordering::Relaxed),
+            self.length.load(Ordering::Acquire),
+        )
+    }
+
+    fn end(&self) {
+        let twin = self.twin();
+        self.length.store(0, Ordering::Release);
+        // SAFETY: its owner uses it no more, and neither do the calls of that.
+        unsafe { twin.end() };
+        self.owner.store(isolate::NOBODY, Ordering::Release);
+    }
+}
+
+fn pieces_of(owner: Owner) -> impl Iterator<Item = &'static Piece> {
+    PIECES
+        .iter()
+        .filter(move |piece| piece.owner.load(Ordering::Acquire) == owner)
+}
+
+/// Registers memory for calls off the thread; -ENOMEM where there is no room for more.
+///
+/// # Safety
+/// As for `Twin::make`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_lend(original: *mut u8, length: u32) -> i32 {
+    let owner = isolate::current();
+    let claimed = PIECES.iter().find(|piece| {
+        let (free, used) = (isolate::NOBODY, Ordering::Relaxed);
+        piece
+            .owner
+            .compare_exchange(free, owner, Ordering::AcqRel, used)
+            .is_ok()
+    });
+    let Some(piece) = claimed.filter(|_| owner != isolate::NOBODY) else {
+        return -libc::ENOMEM;
+    };
+    // SAFETY: the caller's promise.
+    match unsafe { Twin::make(original, length as usize) } {
+        Ok(twin) => {
+            let (address, original, length) = twin.parts();
+            piece.address.store(address, Ordering::Relaxed);
+            piece.original.store(original, Ordering::Relaxed);
+            piece.length.store(length, Ordering::Release);
+            0
+        }
+        Err(error) => {
+            piece.owner.store(isolate::NOBODY, Ordering::Release);
+            error
+        }
+    }
+}
+
+/// Forgets memory that was registered: no call uses it any more.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_take_back(original: *mut u8) -> i32 {
+    let found = pieces_of(isolate::current()).find(|piece| {
+        piece.twin().parts().1 == original && piece.length.load(Ordering::Acquire) > 0
+    });
+    match found {
+        Some(piece) => {
+            piece.end();
+            0
+        }
+        None => -libc::EINVAL,
+    }
+}
+
+/// Where a call off the thread finds what an owner has at an address.
+pub fn twin_of<T>(owner: Owner, address: *mut T) -> *mut T {
+    pieces_of(owner)
+        .find_map(|piece| piece.twin().of(address.cast()))
+        .map_or(address, |twin| twin.cast())
+}
+
+/// Forgets all that an owner has registered.
+pub fn forget_all(owner: Owner) {
+    pieces_of(owner).for_each(Piece::end);
+}

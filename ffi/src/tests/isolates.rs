@@ -1,0 +1,166 @@
+//! What an isolate leaves behind when it ends: a thread stands for it here.
+
+use super::*;
+use crate::copy::copy;
+use crate::file::{loom_close, loom_open};
+use crate::isolate::{during, loom_caller, loom_leave};
+use crate::memory::{loom_lend, loom_take_back, twin_of};
+use std::ffi::CString;
+use std::sync::mpsc::channel;
+use std::thread;
+
+fn is_open(file: i32) -> bool {
+    // SAFETY: takes a descriptor only.
+    unsafe { libc::fcntl(file, libc::F_GETFD) != -1 }
+}
+
+fn is_mapped(address: u64) -> bool {
+    let mut vector = [0u8; 1];
+    // SAFETY: mincore looks at no memory, and there is room for one page.
+    unsafe { libc::mincore(address as *mut _, 1, vector.as_mut_ptr()) == 0 }
+}
+
+/// Registers memory and opens a file for writing, as the calling thread's: where the
+/// memory is for calls off the thread, and the descriptor.
+fn possessions(path: &CString) -> (u64, i32) {
+    // SAFETY: memory of so many bytes, and a path that ends in zero.
+    unsafe {
+        let original = fresh(8192);
+        assert_eq!(loom_lend(original, 8192), 0);
+        *original = 7;
+        let twin = twin_of(loom_caller() & 0xff, original);
+        assert!(twin != original && *twin == 7);
+        (twin as u64, loom_open(path.as_ptr(), 1))
+    }
+}
+
+fn temporary_path() -> CString {
+    let path = std::env::temp_dir().join(format!("loom-isolate-{:?}", thread::current().id()));
+    std::fs::write(&path, b"content").unwrap();
+    CString::new(path.to_str().unwrap()).unwrap()
+}
+
+#[test]
+fn what_a_thread_has_goes_with_it_and_calls_that_come_late_do_nothing() {
+    let path = temporary_path();
+    let (address, caller) = thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            let (address, file) = possessions(&path);
+            assert!(file >= 0 && is_open(file) && is_mapped(address));
+            // SAFETY: the path ends in zero.
+            assert_eq!(unsafe { loom_open(path.as_ptr(), 1) }, -libc::EAGAIN);
+            (address, loom_caller())
+        });
+        ended.join().unwrap()
+    });
+    assert!(!is_mapped(address));
+    assert_eq!(
+        during(caller, |_| panic!("the caller has ended")),
+        -libc::ECANCELED
+    );
+    // SAFETY: the path ends in zero.
+    let again = unsafe { loom_open(path.as_ptr(), 1) };
+    assert!(
+        again >= 0,
+        "the descriptor is closed, and the lock gone with it"
+    );
+    assert_eq!(loom_close(again), 0);
+    std::fs::remove_file(path.to_str().unwrap()).unwrap();
+}
+
+#[test]
+fn memory_that_is_taken_back_has_no_twin() {
+    let original = fresh(4096);
+    // SAFETY: memory of so many bytes.
+    unsafe {
+        assert_eq!(loom_lend(original, 4096), 0);
+        let owner = loom_caller() & 0xff;
+        assert_eq!(
+            twin_of(owner, original.add(4095)),
+            twin_of(owner, original).add(4095)
+        );
+        assert_eq!(twin_of(owner, original.add(4096)), original.add(4096));
+        assert_eq!(loom_take_back(original), 0);
+        assert_eq!(twin_of(owner, original), original);
+        assert_eq!(loom_take_back(original), -libc::EINVAL);
+        *original = 1;
+    }
+}
+
+#[test]
+fn a_thread_ends_after_its_last_call() {
+    let path = temporary_path();
+    let (begun, begins) = channel();
+    let (may_end, ends) = channel();
+    let (go_on, goes_on) = channel();
+    let owner = thread::spawn({
+        let path = path.clone();
+        move || {
+            let (address, file) = possessions(&path);
+            let caller = loom_caller();
+            let call = thread::spawn(move || {
+                during(caller, |_| {
+                    begun.send((address, file)).unwrap();
+                    goes_on.recv().unwrap();
+                    (is_mapped(address) && is_open(file)) as i32
+                })
+            });
+            ends.recv().unwrap();
+            call
+        }
+    });
+    let (address, file) = begins.recv().unwrap();
+    may_end.send(()).unwrap();
+    assert!(is_mapped(address) && is_open(file));
+    go_on.send(()).unwrap();
+    assert_eq!(owner.join().unwrap().join().unwrap(), 1);
+    std::fs::remove_file(path.to_str().unwrap()).unwrap();
+}
+
+#[test]
+fn a_region_is_kept_for_others_until_its_memory_goes() {
+    let mut loom = Loom::new(8);
+    loom.clean(8);
+    loom_leave();
+    loom.write(3, 7);
+    assert_eq!(loom.dirty(), [3]);
+    // Somebody else's by now: memory that can't be read is not a loom's.
+    // SAFETY: pages of this test's own.
+    unsafe { libc::mprotect(loom.at(5).cast(), PAGE, libc::PROT_NONE) };
+    let (visit, page) = Region::find(loom.at(5) as usize).unwrap();
+    assert!(page == 5 && !visit.is_there(5) && visit.is_there(4));
+    // But for its guard page, which lies between pages that can be.
+    loom.set(Word::GuardPage, 5);
+    assert!(visit.is_there(5));
+    drop(visit);
+    // SAFETY: memory of this test's own, which nobody uses any more.
+    unsafe { libc::munmap(loom.base.cast(), loom.pages as usize * PAGE) };
+    loom.pages = 0;
+    let mut other = Page([0; PAGE]);
+    let (words, _) = words_for(1);
+    // SAFETY: there is room for so many words.
+    let next = unsafe { loom_attach(other.0.as_mut_ptr(), 1, PAGE as u32, 1, words) };
+    assert_eq!(
+        next, loom.slot as i32,
+        "attaching another found that the memory had gone"
+    );
+}
+
+/// Memory of the stack, aligned as a region is.
+#[repr(align(16384))]
+struct Page([u8; PAGE]);
+
+#[test]
+fn a_copy_of_memory_that_goes_fails() {
+    let loom = Loom::new(2);
+    let (from, mut into) = (loom.at(0), vec![0u8; 2 * PAGE]);
+    loom.write(0, 7);
+    // SAFETY: there is room, and the memory is readable, or its faults end the copy.
+    unsafe {
+        assert!(copy(into.as_mut_ptr(), from, 2 * PAGE));
+        assert_eq!(into[0], 7);
+        libc::mprotect(loom.at(1).cast(), PAGE, libc::PROT_NONE);
+        assert!(!copy(into.as_mut_ptr(), from, 2 * PAGE));
+        assert!(!copy(into.as_mut_ptr(), 4096 as *const u8, 1));
+    }
+}
