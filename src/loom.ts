@@ -96,14 +96,14 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   static async open(directory: string | URL, options: LoomOptions = {}): Promise<Loom> {
     const library = native();
-    const settings = settingsOf(directory, options, library.loom_system_page_size());
+    const settings = settingsOf(directory, options, library.systemPageSize);
     return await run(open(settings, library, new Disk(library)));
   }
 
   /** Opens a directory in this call. As {@linkcode Loom.open} otherwise. */
   static openSync(directory: string | URL, options: LoomOptions = {}): Loom {
     const library = native();
-    const settings = settingsOf(directory, options, library.loom_system_page_size());
+    const settings = settingsOf(directory, options, library.systemPageSize);
     return runSync(open(settings, library, new Disk(library)));
   }
 

@@ -17,7 +17,7 @@ import { cacheLibrary, permitted } from "./library_cache.ts";
  * be lent (lent_memory.ts).
  */
 const SYMBOLS = {
-  loom_system_page_size: { parameters: [], result: "i32" },
+  loom_begin: { parameters: [], result: "i32" }, // the system's page size in bytes
   loom_attach: {
     parameters: [
       "buffer", // the region's memory
@@ -248,8 +248,13 @@ const SYMBOLS = {
   loom_sync_parent: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The library's functions. */
-export type Native = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+/** The library's functions, and what it says of the system. */
+export interface Native extends Functions {
+  /** Bytes. */
+  readonly systemPageSize: number;
+}
+
+type Functions = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 let loaded: Native | undefined;
 
@@ -287,8 +292,8 @@ const BUILD = `Build it in a copy of Loom's sources with "deno task build:ffi" (
  * of a millisecond, and opening a loom needs only a few of them.
  */
 function load(path: string): Native {
-  const functions = {} as Native;
-  for (const name of Object.keys(SYMBOLS) as (keyof Native)[]) {
+  const functions = {} as Functions;
+  for (const name of Object.keys(SYMBOLS) as (keyof Functions)[]) {
     Object.defineProperty(functions, name, {
       configurable: true,
       enumerable: true,
@@ -299,11 +304,14 @@ function load(path: string): Native {
       },
     });
   }
-  functions.loom_system_page_size();
-  return functions;
+  const value = functions.loom_begin();
+  return Object.defineProperty(functions, "systemPageSize", {
+    value,
+    enumerable: true,
+  }) as Native;
 }
 
-function bind(path: string, name: keyof Native): unknown {
+function bind(path: string, name: keyof Functions): unknown {
   try {
     return Deno.dlopen(path, { [name]: SYMBOLS[name] } as typeof SYMBOLS).symbols[name];
   } catch (cause) {

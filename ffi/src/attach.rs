@@ -2,7 +2,7 @@
 //! and when their isolate has ended without closing them.
 
 use crate::isolate::{self, Owner};
-use crate::region::{CLAIMED, FREE, Region, SLOTS, Slot, USED, loom_system_page_size, used};
+use crate::region::{CLAIMED, FREE, Region, SLOTS, Slot, USED, system_page_size, used};
 use crate::state::State;
 use crate::twin::Twin;
 use crate::{aside, budget, fault, mapping};
@@ -43,7 +43,10 @@ fn wait_for_visitors(slot: &Slot) {
 fn sweep() {
     for slot in used() {
         let left = slot.left.load(Ordering::Acquire);
-        if left && Region::load(slot).is_some_and(|region| !mapping::is_mapped(&region)) {
+        if left
+            && Region::load(slot)
+                .is_some_and(|region| !mapping::is_mapped(region.address(0).cast()))
+        {
             release(slot);
         }
     }
@@ -89,7 +92,7 @@ pub unsafe extern "C" fn loom_attach(
     if pages > capacity
         || !page_size.is_power_of_two()
         || base.is_null()
-        || !(base as usize).is_multiple_of(loom_system_page_size() as usize)
+        || !(base as usize).is_multiple_of(system_page_size())
     {
         return -libc::EINVAL;
     }

@@ -1,7 +1,7 @@
 //! What the kernel knows about a region: which pages were ever touched, how they
 //! are mapped, how many mappings the process has. Never called by the handler.
 
-use crate::region::{Region, loom_system_page_size};
+use crate::region::{Region, system_page_size};
 use crate::{errno, pagemap};
 use libc::{c_char, c_int};
 
@@ -53,7 +53,7 @@ fn read_pagemap(region: &Region, first: u32, count: u32, mut mark: impl FnMut(u3
     if file < 0 {
         return false;
     }
-    let system_page = loom_system_page_size() as usize;
+    let system_page = system_page_size();
     let per_page = region.page_size() / system_page;
     let mut entries = [0u64; 512];
     let mut index = 0;
@@ -190,7 +190,7 @@ pub extern "C" fn loom_mappings(slot: u32, list: *mut u32, capacity: u32) -> i32
     };
     // SAFETY: the caller passes room for `capacity` entries, as an FFI buffer is.
     let list = unsafe { core::slice::from_raw_parts_mut(list, capacity as usize * 3) };
-    let system_page = loom_system_page_size() as u64;
+    let system_page = system_page_size() as u64;
     let (base, end) = (
         region.base as u64,
         region.base as u64 + region.offset(region.pages) as u64,

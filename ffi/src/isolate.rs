@@ -5,7 +5,7 @@
 //! refused: they would find another's descriptors and memory.
 
 use crate::file::{self, loom_close};
-use crate::{attach, memory};
+use crate::{attach, memory, region};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use libc::c_void;
 
@@ -122,6 +122,19 @@ pub fn disown(file: i32) {
     if let Some(owner) = OWNERS.get(file as usize) {
         owner.store(NOBODY as u8, Ordering::Release);
     }
+}
+
+/// Says that an isolate begins on this thread, which may have had others: what they lent is
+/// not lent any more. Returns the system's page size in bytes.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_begin() -> i32 {
+    let owner = current();
+    if owner != NOBODY {
+        finish_calls(owner);
+        attach::leave(owner, false);
+        memory::forget_all(owner);
+    }
+    region::system_page_size() as i32
 }
 
 /// Says that the isolate of this thread is about to end, and that its memory may go. Until

@@ -101,7 +101,7 @@ pub fn move_to_scratch(region: &Region, page: u32) -> bool {
 }
 
 fn system_page_of(address: usize) -> (usize, usize) {
-    let length = crate::region::loom_system_page_size() as usize;
+    let length = crate::region::system_page_size();
     (address & !(length - 1), length)
 }
 
@@ -180,12 +180,18 @@ pub fn is_resident(region: &Region, page: u32) -> bool {
     result == 0 && vector.iter().any(|byte| byte & 1 != 0)
 }
 
-/// Whether there is anything at all where a region was attached.
-pub fn is_mapped(region: &Region) -> bool {
+/// Whether there is anything at all at the beginning of a system page.
+pub fn is_mapped(address: *const u8) -> bool {
     let mut vector = [0 as libc::c_uchar; 1];
-    let length = crate::region::loom_system_page_size() as usize;
+    let length = crate::region::system_page_size();
     // SAFETY: mincore looks at no memory, and the vector has room for one system page.
-    unsafe { libc::mincore(region.address(0), length, vector.as_mut_ptr().cast()) == 0 }
+    unsafe {
+        libc::mincore(
+            address.cast_mut().cast(),
+            length,
+            vector.as_mut_ptr().cast(),
+        ) == 0
+    }
 }
 
 /// Whether a page can be read, as the kernel finds when it tries. For the fault handler,

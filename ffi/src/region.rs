@@ -1,8 +1,8 @@
 //! The table of attached regions. The fault handler finds a region by address
 //! here, so entries are plain atomics: nothing is allocated and nothing locked.
 
+use crate::mapping;
 use crate::state::{State, Word};
-use crate::{errno, mapping};
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -202,13 +202,7 @@ impl Drop for Visit {
 }
 
 /// The system's page size in bytes.
-#[unsafe(no_mangle)]
-pub extern "C" fn loom_system_page_size() -> i32 {
+pub fn system_page_size() -> usize {
     // SAFETY: sysconf reads a constant of the system.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    if size < 0 {
-        -errno::last()
-    } else {
-        size as i32
-    }
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }

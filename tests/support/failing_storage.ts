@@ -184,7 +184,7 @@ function opening(
   options: LoomOptions,
   library: Native,
 ): Protocol<Loom> {
-  const settings = settingsOf(directory, options, library.loom_system_page_size());
+  const settings = settingsOf(directory, options, library.systemPageSize);
   return openLoom(settings, library, storage);
 }
 

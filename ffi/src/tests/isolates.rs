@@ -3,7 +3,7 @@
 use super::*;
 use crate::copy::copy;
 use crate::file::{loom_close, loom_open};
-use crate::isolate::{during, loom_caller, loom_leave};
+use crate::isolate::{during, loom_begin, loom_caller, loom_leave};
 use crate::memory::{loom_lend, loom_take_back, twin_of};
 use std::ffi::CString;
 use std::sync::mpsc::channel;
@@ -84,6 +84,11 @@ fn memory_that_is_taken_back_has_no_twin() {
         assert_eq!(twin_of(owner, original), original);
         assert_eq!(loom_take_back(original), -libc::EINVAL);
         *original = 1;
+        // Nor has what an isolate had that was on this thread before.
+        assert_eq!(loom_lend(original, 4096), 0);
+        assert_ne!(twin_of(owner, original), original);
+        assert!(loom_begin() >= 4096);
+        assert_eq!(twin_of(owner, original), original);
     }
 }
 
