@@ -165,6 +165,7 @@ pub fn map_limit() -> Option<u32> {
 }
 
 /// Whether the kernel leaves private mappings uncounted that ask for it.
+#[cfg(target_os = "linux")]
 pub fn overcommits() -> bool {
     let mut overcommits = false;
     for_each_line(c"/proc/sys/vm/overcommit_memory".as_ptr(), |line| {

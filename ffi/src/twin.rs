@@ -2,6 +2,7 @@
 //! which stay when JavaScript's own go with its isolate. For what the library and its
 //! threads may use at any time.
 
+#[cfg(target_os = "linux")]
 use crate::errno;
 
 /// The second mapping; where the system makes none, JavaScript's own memory.
