@@ -10,11 +10,15 @@ import { WORKLOADS } from "./simulation/workloads.ts";
 
 const SEED = 1;
 
+/** Workloads of so many steps that a few survivors of each cut must do here. */
+const LONG = ["anything", "backup with attachments"];
+
 Deno.test("a power cut loses nothing that was saved", async (test) => {
   const known = new Map<number, string>();
   for (const name of Object.keys(WORKLOADS)) {
     await test.step(name, async () => {
-      const effort = { seed: SEED, perCut: 20, oneLivedIn: 48, oneKilledIn: 24 };
+      const perCut = LONG.includes(name) ? 6 : 20;
+      const effort = { seed: SEED, perCut, oneLivedIn: 48, oneKilledIn: 24 };
       const { losses } = await runWorkload(name, effort, known);
       assertEquals(worst(losses), undefined, `${losses.length} losses`);
     });
