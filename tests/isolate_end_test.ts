@@ -11,7 +11,6 @@ const CHILD = new URL("./support/isolate_end_child.ts", import.meta.url).pathnam
 const ACTS = [
   "another loom goes on, and no descriptor is left",
   "shared memory can be written on",
-  "WebAssembly's own errors stay errors",
   "a save under way is whole or not there, whoever opens next",
   "an open under way leaves what was saved",
 ];

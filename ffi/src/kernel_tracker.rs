@@ -53,6 +53,7 @@ pub extern "C" fn loom_copied(slot: u32, first: u32, count: u32, bitmap: *mut u3
     // SAFETY: the caller passes a bitmap with a bit for each of the pages, as FFI
     // buffers are: aligned, alive and unshared during the call.
     let bitmap = unsafe { core::slice::from_raw_parts_mut(bitmap, count.div_ceil(32) as usize) };
+    bitmap.fill(0);
     pagemap::scan(&region, first, count, &COPIED, |page| {
         bitmap[((page - first) / 32) as usize] |= 1 << ((page - first) % 32);
     })

@@ -31,10 +31,12 @@ static PIECES: [Piece; MOST] = [const {
 
 impl Piece {
     fn twin(&self) -> Twin {
+        // The length first: where it is seen, so is the rest.
+        let length = self.length.load(Ordering::Acquire);
         Twin::from_parts(
             self.address.load(Ordering::Relaxed),
             self.original.load(Ordering::Relaxed),
-            self.length.load(Ordering::Acquire),
+            length,
         )
     }
 

@@ -16,6 +16,10 @@ fn the_kernel_tells_which_pages_of_a_mapped_file_were_written() {
     assert_eq!(loom_scan_written(loom.slot, 0), 0);
     assert_eq!(loom.dirty(), [3, 6]);
     assert_eq!(loom.word(Word::Faults), 0);
+    // Whatever the bitmap held before.
+    let mut bitmap = [u32::MAX];
+    assert_eq!(loom_copied(loom.slot, 2, 5, bitmap.as_mut_ptr()), 0);
+    assert_eq!(bitmap, [1 << (3 - 2) | 1 << (6 - 2)]);
 }
 
 #[test]

@@ -14,7 +14,8 @@ use crate::checksum::loom_checksum_pages;
 use crate::fault;
 use crate::inspect::{loom_mappings, loom_touched};
 use crate::kernel_tracker::{
-    loom_arm, loom_can_scan, loom_close_userfaultfd, loom_open_userfaultfd, loom_scan_written,
+    loom_arm, loom_can_scan, loom_close_userfaultfd, loom_copied, loom_open_userfaultfd,
+    loom_scan_written,
 };
 use crate::mapping::{
     loom_discard, loom_map_anonymous, loom_map_scratch, loom_protect, loom_touch,
