@@ -68,7 +68,8 @@ const ACTS: Record<string, () => Promise<void>> = {
       assertEquals(lookAt(await reopen(), roundOf), round);
       counts.push(descriptors());
     }
-    if (Deno.build.os === "linux") assert(counts[11] <= counts[2] + 1, `${counts}`);
+    // Deno opens one or two of its own now and then; each loom has three or more.
+    if (Deno.build.os === "linux") assert(counts[11] < counts[2] + 9, `${counts}`);
   },
 
   async "shared memory can be written on"() {
