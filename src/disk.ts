@@ -106,15 +106,12 @@ class DiskFile implements StorageFile {
   }
 
   write(from: Uint8Array, position: number): Operation<number> {
-    this.#waitingBytes += from.length;
-    const start = this.#waitingBytes >= WRITEBACK_BYTES ? 1 : 0;
-    if (start) this.#waitingBytes = 0;
     const call = [
       this.descriptor,
       unshared(from),
       from.length,
       BigInt(position),
-      start,
+      this.#start(from.length),
     ] as const;
     return this.call(
       "write",
@@ -123,6 +120,47 @@ class DiskFile implements StorageFile {
       () => this.native.loom_write_off_thread(this.native.loom_caller(), ...call),
       (count) => count,
     );
+  }
+
+  writePieces(pieces: Uint8Array[], position: number): Operation<number> {
+    const { native, descriptor } = this;
+    const { length } = pieces;
+    const base = new Uint8Array(pieces[0].buffer as ArrayBuffer);
+    const places = new BigUint64Array(2 * length);
+    let bytes = 0;
+    pieces.forEach((piece, index) => {
+      places[2 * index] = BigInt(piece.byteOffset);
+      places[2 * index + 1] = BigInt(piece.length);
+      bytes += piece.length;
+    });
+    const rest = [length, BigInt(position), this.#start(bytes)] as const;
+    return this.call(
+      "write",
+      "write",
+      () => native.loom_write_pieces(descriptor, base, places, ...rest),
+      async () => {
+        using lent = borrow(native, places.byteLength);
+        const list = new BigUint64Array(lent.bytes.buffer, 0, places.length);
+        list.set(places);
+        const { loom_caller, loom_write_pieces_off_thread } = native;
+        return await loom_write_pieces_off_thread(
+          loom_caller(),
+          descriptor,
+          base,
+          list,
+          ...rest,
+        );
+      },
+      (count) => count,
+    );
+  }
+
+  /** Whether a write of so many bytes should have the system begin to write out: 1 or 0. */
+  #start(bytes: number): number {
+    this.#waitingBytes += bytes;
+    if (this.#waitingBytes < WRITEBACK_BYTES) return 0;
+    this.#waitingBytes = 0;
+    return 1;
   }
 
   truncate(size: number): Operation<void> {

@@ -11,6 +11,9 @@ import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
 import type { SharedWords } from "./shared_words.ts";
 
+/** So few pages are copied and hashed sooner than another thread has begun. */
+const FEW_PAGES = 16;
+
 export class HeldPages {
   #any = false;
 
@@ -72,15 +75,17 @@ export class HeldPages {
   ): Operation<void> {
     const { native, slot } = this;
     const count = pages.length;
+    const gather = () => {
+      const list = new Uint32Array(new ArrayBuffer(count * 4));
+      list.set(pages);
+      checked(native.loom_gather(slot, list, count, into, checksums), "gather");
+    };
     return {
       action: "copy",
       path: "the loom's memory",
-      sync: () => {
-        const list = new Uint32Array(new ArrayBuffer(count * 4));
-        list.set(pages);
-        checked(native.loom_gather(slot, list, count, into, checksums), "gather");
-      },
+      sync: gather,
       async: async () => {
+        if (count <= FEW_PAGES) return gather();
         using lent = borrow(native, 2 * count * 4);
         const { buffer } = lent.bytes;
         const [list, sums] = [0, 1].map((at) => new Uint32Array(buffer, at * count * 4, count));

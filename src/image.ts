@@ -258,9 +258,17 @@ export class Image {
   }
 
   /**
-   * Whether the image already has this content for a page. `checksum` is the
-   * content's; where the page's own is known and differs, nothing is read. The
-   * checksums were loaded before.
+   * Whether it is known, without a look at the disk, that a page of the image hashes to
+   * something else. The checksums were loaded before.
+   */
+  differs(page: number, checksum: number): boolean {
+    const known = page < this.pages && this.checksums?.at(page) || 0;
+    return known !== 0 && known !== checksum;
+  }
+
+  /**
+   * Whether the image already has this content for a page, which hashes to `checksum`;
+   * looks at the disk.
    */
   *holds(
     page: number,
@@ -269,8 +277,6 @@ export class Image {
     scratch: Uint8Array,
   ): Protocol<boolean> {
     if (page >= this.pages) return checksum === this.zeroChecksum && isZero(content);
-    const known = this.checksums?.at(page) ?? 0;
-    if (known !== 0 && known !== checksum) return false;
     const length = yield* this.read(page, scratch);
     return length === this.pageSize && equalPages(content, scratch);
   }

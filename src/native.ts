@@ -199,6 +199,22 @@ const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  loom_write_pieces: {
+    parameters: [
+      "i32", // descriptor
+      "buffer", // the memory that the pieces lie in
+      "buffer", // pieces: the offset there and the length of each, as 64-bit words
+      "u32", // how many pieces
+      "u64", // offset in the file
+      "u32", // 1 to begin writing them out
+    ],
+    result: "i32", // how many bytes were written
+  },
+  loom_write_pieces_off_thread: {
+    parameters: ["u32", "i32", "buffer", "buffer", "u32", "u64", "u32"],
+    result: "i32",
+    nonblocking: true,
+  },
   loom_truncate: { parameters: ["i32", "u64"], result: "i32" },
   loom_truncate_off_thread: {
     parameters: ["u32", "i32", "u64"],

@@ -15,7 +15,13 @@ import {
   SECTOR_BYTES,
 } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { ifPresent, type Storage, type StorageFile, writeFully } from "./storage.ts";
+import {
+  ifPresent,
+  type Storage,
+  type StorageFile,
+  writeFully,
+  writePiecesFully,
+} from "./storage.ts";
 
 /** A larger spare is given back to the disk after the save. */
 const SPARE_LIMIT_BYTES = 2 ** 30;
@@ -87,11 +93,12 @@ export class PatchFiles {
     this.#control = new PatchFile(storage, path("spareControl"), path("control"));
   }
 
-  /** Writes the next pages of the patch. */
-  *append(bytes: Uint8Array, position: number): Protocol<void> {
+  /** Writes the next pages of the patch, which lie in pieces of one buffer. */
+  *append(pieces: Uint8Array[], position: number): Protocol<void> {
     const file = yield* this.#memory.open();
-    yield* writeFully(file, bytes, position);
-    this.#memory.bytes = Math.max(this.#memory.bytes, position + bytes.length);
+    yield* writePiecesFully(file, pieces, position);
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this.#memory.bytes = Math.max(this.#memory.bytes, position + length);
   }
 
   /**

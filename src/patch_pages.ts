@@ -93,25 +93,30 @@ export class PatchPages {
     for (const batch of this.#batches(yield* this.#written())) {
       const bytes = this.#held ? region.staging(batch.length) : null;
       yield* perform(region.held.gather(batch, bytes, checksums));
-      let position = this.pages.length * pageSize;
+      const position = this.pages.length * pageSize;
       const changed: number[] = [];
-      for (let index = 0; index < batch.length; index++) {
-        const content = bytes?.subarray(index * pageSize, (index + 1) * pageSize) ??
+      const contentOf = (index: number) =>
+        bytes?.subarray(index * pageSize, (index + 1) * pageSize) ??
           region.bytes(batch[index], 1);
-        if (yield* image.holds(batch[index], content, checksums[index], scratch)) {
-          if (batch[index] < this.plan.old) this.unchanged++;
+      for (let index = 0; index < batch.length; index++) {
+        const page = batch[index], checksum = checksums[index];
+        const same = !image.differs(page, checksum) &&
+          (yield* image.holds(page, contentOf(index), checksum, scratch));
+        if (same) {
+          if (page < this.plan.old) this.unchanged++;
           continue;
         }
-        changed.push(bytes ? index : batch[index]);
-        this.pages.push(batch[index]);
-        this.#checksums.push(checksums[index]);
+        changed.push(bytes ? index : page);
+        this.pages.push(page);
+        this.#checksums.push(checksum);
       }
-      for (const { first, count } of runsOf(changed)) {
-        const content = bytes?.subarray(first * pageSize, (first + count) * pageSize) ??
-          region.bytes(first, count);
-        yield* files.append(content, position);
-        position += content.length;
-      }
+      const pieces = Array.from(
+        runsOf(changed),
+        ({ first, count }) =>
+          bytes?.subarray(first * pageSize, (first + count) * pageSize) ??
+            region.bytes(first, count),
+      );
+      if (pieces.length > 0) yield* files.append(pieces, position);
     }
   }
 

@@ -34,6 +34,8 @@ export interface StorageFile {
   changedBy(): Operation<bigint>;
   read(into: Uint8Array, position: number): Operation<number>;
   write(from: Uint8Array, position: number): Operation<number>;
+  /** Writes pieces of one buffer, one after the other. */
+  writePieces(pieces: Uint8Array[], position: number): Operation<number>;
   truncate(size: number): Operation<void>;
   /** Reserves space without changing size or content. False: not to be had here. */
   allocate(position: number, length: number): Operation<boolean>;
@@ -82,6 +84,32 @@ export function* writeFully(
     if (count === 0) throw stuck("write", file.path);
     done += count ?? 0;
   }
+}
+
+/** Writes all of several pieces of one buffer, one after the other. */
+export function* writePiecesFully(
+  file: StorageFile,
+  pieces: Uint8Array[],
+  position: number,
+): Protocol<void> {
+  let rest = pieces;
+  while (rest.length > 0) {
+    const count = yield* continued(file.writePieces(rest, position));
+    if (count === 0) throw stuck("write", file.path);
+    position += count ?? 0;
+    rest = without(rest, count ?? 0);
+  }
+}
+
+/** What is left of pieces without their first bytes. */
+function without(pieces: Uint8Array[], length: number): Uint8Array[] {
+  let first = 0;
+  while (first < pieces.length && pieces[first].length <= length) {
+    length -= pieces[first++].length;
+  }
+  const rest = pieces.slice(first);
+  if (length > 0) rest[0] = rest[0].subarray(length);
+  return rest;
 }
 
 /** Writes all of several pieces; asynchronously their writes overlap. */

@@ -43,7 +43,9 @@ async function turn(running: Running, { cell, milliseconds }: Order): Promise<An
   const start = performance.now();
   let units = 0;
   do units += await running.step(cell); while (performance.now() - start < milliseconds);
-  return { units, milliseconds: performance.now() - start };
+  const taken = performance.now() - start;
+  await running.rest();
+  return { units, milliseconds: taken };
 }
 
 async function* lines(

@@ -4,6 +4,7 @@ import type { Answer, Order } from "./child.ts";
 /** All contestants: what they are called in tables, and the module that plays them. */
 export const CONTESTANTS = [
   { name: "Loom", module: "loom" },
+  { name: "Loom, committed", module: "loom_committed" },
   { name: "Loom, 4 KiB pages", module: "loom_small_pages" },
   { name: "node:sqlite", module: "sqlite" },
   { name: "npm:lmdb", module: "lmdb" },

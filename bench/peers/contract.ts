@@ -18,33 +18,37 @@ export class Refusal extends Error {}
 /** Whatever returns nothing in particular, at once or later. */
 export type Done = void | Promise<void>;
 
+/** What all of them have in common. */
+export interface Store {
+  /** Brings to its end what goes on after a commit, so that nobody else's turn is disturbed. */
+  rest?(): Promise<unknown>;
+  close(): Done;
+}
+
 /** Counters, each of which can be told without reading the others. */
-export interface Counters {
+export interface Counters extends Store {
   /** Increments each of these by 1. When it is done they are on disk. */
   increment(keys: Uint32Array): Done;
   read(key: number): number | Promise<number>;
-  close(): Done;
 }
 
 export const RECORD_BYTES = 100;
 
 /** Records, found by their keys, which are scattered over all 32-bit numbers. */
-export interface Log {
+export interface Log extends Store {
   /** Appends records, one behind the other in `records`. When it is done they are on disk. */
   append(keys: Uint32Array, records: Uint8Array<ArrayBuffer>): Done;
   find(key: number): Uint8Array | undefined | Promise<Uint8Array | undefined>;
-  close(): Done;
 }
 
 /** Numbers that a program computes with, and so wants to have in an array. */
-export interface Numbers {
+export interface Numbers extends Store {
   readonly numbers: Float64Array;
   /**
    * Puts on disk what was changed: `length` numbers from each of `starts` on. Loom
    * needs not be told; the others are, since their users would keep account of it.
    */
   commit(starts: Uint32Array, length: number): Done;
-  close(): Done;
 }
 
 /** The chunks that such changes lie in, each once. */

@@ -1,14 +1,23 @@
 /** Loom: the state is memory, and a commit is a save. */
 import { Loom } from "../../mod.ts";
-import { fillWithIndices, type Peer, RECORD_BYTES } from "./contract.ts";
+import { type Done, fillWithIndices, type Peer, RECORD_BYTES } from "./contract.ts";
 import { HashIndex } from "./hash_index.ts";
 
 const LOG_BYTES = 2 ** 30;
 const HEADER_BYTES = 65536;
 const TABLE_BYTES = 64 << 20;
 
-/** Makes a contestant of a page size. */
-export function looms(pageSize: number): Peer {
+/** How a loom is saved, and what goes on when that is done. */
+interface Saver {
+  save(): Done;
+  rest?(): Promise<unknown>;
+}
+
+/** Makes a contestant of a page size and a way to save. */
+export function looms(
+  pageSize: number,
+  saverOf = (loom: Loom): Saver => ({ save: () => void loom.saveSync() }),
+): Peer {
   /** Rounded up to the whole pages that a WebAssembly memory has. */
   function open(directory: string, bytes: number): Loom {
     const size = Math.ceil(bytes / 65536) * 65536;
@@ -23,12 +32,14 @@ export function looms(pageSize: number): Peer {
         numbers.fill(value);
         await loom.save();
       }
+      const { save, rest } = saverOf(loom);
       return {
         increment(keys) {
           for (let index = 0; index < keys.length; index++) numbers[keys[index]]++;
-          loom.saveSync();
+          return save();
         },
         read: (key) => numbers[key],
+        rest,
         close: () => loom.closeSync(),
       };
     },
@@ -38,13 +49,15 @@ export function looms(pageSize: number): Peer {
       const table = new Uint32Array(loom.buffer, HEADER_BYTES, TABLE_BYTES / 4);
       const records = new Uint8Array(loom.buffer, HEADER_BYTES + TABLE_BYTES);
       const index = new HashIndex(table, records, header);
+      const { save, rest } = saverOf(loom);
       return Promise.resolve({
         append(keys, added) {
           records.set(added, header[0] * RECORD_BYTES);
           index.add(keys);
-          loom.saveSync();
+          return save();
         },
         find: (key) => index.find(key),
+        rest,
         close: () => loom.closeSync(),
       });
     },
@@ -53,9 +66,11 @@ export function looms(pageSize: number): Peer {
       const numbers = new Float64Array(loom.buffer, 0, count);
       fillWithIndices(numbers);
       await loom.save();
+      const { save, rest } = saverOf(loom);
       return {
         numbers,
-        commit: () => void loom.saveSync(),
+        commit: save,
+        rest,
         close: () => loom.closeSync(),
       };
     },

@@ -5,6 +5,8 @@ import { type Peer, RECORD_BYTES } from "./contract.ts";
 export interface Running {
   /** Changes something and commits it. Says how many units that was. */
   step(cell: string): Promise<number>;
+  /** Waits until nothing goes on any more. */
+  rest(): Promise<unknown>;
   /** Closes the contestant, having seen that it did what it was asked. */
   check(): Promise<void>;
 }
@@ -51,6 +53,7 @@ const counters: Workload = {
         start = end;
         return count;
       },
+      rest: () => Promise.resolve(store.rest?.()),
       async check() {
         for (const key of keys.subarray(0, SAMPLES)) {
           const at: number[] = [];
@@ -90,6 +93,7 @@ const log: Workload = {
         await append(Number(cell));
         return Number(cell);
       },
+      rest: () => Promise.resolve(store.rest?.()),
       async check() {
         const expected = new Uint8Array(RECORD_BYTES);
         for (let sample = 0; sample < SAMPLES; sample++) {
@@ -139,6 +143,7 @@ const numbers: Workload = {
         written.set(starts[0], 0);
         return 1;
       },
+      rest: () => Promise.resolve(store.rest?.()),
       async check() {
         const samples = [...written.keys(), 0, size - 1].slice(-SAMPLES);
         const expected = samples.map((index) => numbers[index]);

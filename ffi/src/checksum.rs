@@ -2,6 +2,9 @@
 //! time: eight independent chains fill the vector unit. src/checksum.ts has the same
 //! in TypeScript, for everything that isn't a batch of pages.
 
+#[cfg(target_arch = "x86_64")]
+use crate::checksum_avx2::hash_eight as hash_eight_avx2;
+
 const SEED: u32 = 0xcafe_babe;
 const LANES: usize = 8;
 
@@ -25,52 +28,44 @@ fn finish(hash: u32, length: u32) -> u32 {
     hash ^ hash >> 16
 }
 
-#[inline(always)]
-fn checksum_eight(lanes: [&[u32]; LANES], sums: &mut [u32]) {
-    let page_words = lanes[0].len();
-    let lanes = lanes.map(|lane| &lane[..page_words]);
+fn hash_eight(pages: [&[u32]; LANES]) -> [u32; LANES] {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { hash_eight_avx2(pages, SEED) };
+    }
+    let words = pages[0].len();
+    let pages = pages.map(|page| &page[..words]);
     let mut hashes = [SEED; LANES];
-    for at in 0..page_words {
-        for (hash, lane) in hashes.iter_mut().zip(lanes) {
-            *hash = step(*hash, lane[at].to_le());
+    for at in 0..words {
+        for (hash, page) in hashes.iter_mut().zip(pages) {
+            *hash = step(*hash, page[at].to_le());
         }
     }
-    for (sum, hash) in sums.iter_mut().zip(hashes) {
-        *sum = finish(hash, page_words as u32 * 4);
-    }
+    hashes
 }
 
-#[inline(always)]
-fn checksum_each<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
-    let whole = sums.len() - sums.len() % LANES;
-    for first in (0..whole).step_by(LANES) {
-        let lanes = core::array::from_fn(|lane| page(first + lane));
-        checksum_eight(lanes, &mut sums[first..first + LANES]);
-    }
-    for (index, sum) in sums.iter_mut().enumerate().skip(whole) {
-        let page = page(index);
-        let hash = page
-            .iter()
-            .fold(SEED, |hash, word| step(hash, word.to_le()));
-        *sum = finish(hash, page.len() as u32 * 4);
-    }
-}
-
-/// The same code, compiled for processors that have AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn checksum_each_avx2<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
-    checksum_each(page, sums);
+fn hash_one(page: &[u32]) -> u32 {
+    page.iter()
+        .fold(SEED, |hash, word| step(hash, word.to_le()))
 }
 
 /// Writes the checksums of pages, wherever each of them lies.
 pub fn checksum_pages<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
-    #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: the processor has what the function is compiled for.
-        return unsafe { checksum_each_avx2(page, sums) };
+    let last = sums.len().saturating_sub(1);
+    for (batch, sums) in sums.chunks_mut(LANES).enumerate() {
+        let first = batch * LANES;
+        let length = page(first).len() as u32 * 4;
+        if let [sum] = sums {
+            *sum = finish(hash_one(page(first)), length);
+            continue;
+        }
+        // Lanes that are left over hash the last page again.
+        let hashes = hash_eight(core::array::from_fn(|lane| page(last.min(first + lane))));
+        for (sum, hash) in sums.iter_mut().zip(hashes) {
+            *sum = finish(hash, length);
+        }
     }
-    checksum_each(page, sums);
 }
 
 /// Whether processor and system support AVX2.

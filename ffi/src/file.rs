@@ -175,6 +175,57 @@ pub unsafe extern "C" fn loom_write(
     done as i32
 }
 
+/// Writes pieces of memory at `offset`, one after the other: a file that is always written
+/// whole is best kept in large pieces. `pieces` are pairs of words: where each begins, in
+/// bytes from `base`, and how long it is. Says how many bytes; `start` is as above.
+///
+/// # Safety
+/// `pieces` must have `count` pairs, and the memory that they name be there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_write_pieces(
+    file: i32,
+    base: *const u8,
+    pieces: *const u64,
+    count: u32,
+    offset: u64,
+    start: u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    let pieces = unsafe { core::slice::from_raw_parts(pieces.cast::<[u64; 2]>(), count as usize) };
+    let mut done = 0;
+    for group in pieces.chunks(PIECES) {
+        let mut list = [NOTHING; PIECES];
+        let mut length = 0;
+        for (entry, &[from, bytes]) in list.iter_mut().zip(group) {
+            entry.iov_base = base.wrapping_add(from as usize).cast_mut().cast();
+            entry.iov_len = (bytes as usize).min(MOST_BYTES as usize - done - length);
+            length += entry.iov_len;
+        }
+        let at = offset as off_t + done as off_t;
+        // SAFETY: the caller vouches for the memory; the list has an entry for each piece.
+        let written = unsafe { libc::pwritev(file, list.as_ptr(), group.len() as c_int, at) };
+        if written < 0 && done == 0 {
+            return -errno::last();
+        }
+        done += written.max(0) as usize;
+        if written < length as isize || done == MOST_BYTES as usize {
+            break;
+        }
+    }
+    if start != 0 {
+        start_writeback(file);
+    }
+    done as i32
+}
+
+/// How many pieces are written in one call of the system.
+const PIECES: usize = 64;
+
+const NOTHING: libc::iovec = libc::iovec {
+    iov_base: core::ptr::null_mut(),
+    iov_len: 0,
+};
+
 /// Linux keeps a file in pieces as large as those that it was written in, and ext4 goes
 /// through all blocks of one at each write to it: pages of an image that was written in
 /// pieces of megabytes take five times as long to be written again.

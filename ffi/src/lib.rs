@@ -12,6 +12,8 @@ mod aside;
 mod attach;
 mod budget;
 mod checksum;
+#[cfg(target_arch = "x86_64")]
+mod checksum_avx2;
 mod copy;
 mod errno;
 mod fault;

@@ -216,6 +216,10 @@ class MemoryFile implements StorageFile {
     content.changed = this.disk.tick();
   }
 
+  writePieces(pieces: Uint8Array[], position: number): Operation<number> {
+    return this.write(pieces[0], position);
+  }
+
   truncate(size: number): Operation<void> {
     return this.disk.operation("resize", this.path, () => {
       const content = this.disk.own(this.content);

@@ -247,6 +247,10 @@ class SimulatedFile implements StorageFile {
     });
   }
 
+  writePieces(pieces: Uint8Array[], position: number): Operation<number> {
+    return this.write(pieces[0], position);
+  }
+
   truncate(size: number): Operation<void> {
     return operation("resize", this.path, () => {
       this.content.truncate(size);

@@ -235,6 +235,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     size: () => broken(file.size()),
     read: (into, position) => broken(file.read(into, position)),
     write: (from, position) => broken(file.write(from, position)),
+    writePieces: (pieces, position) => broken(file.writePieces(pieces, position)),
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
     state: () => broken(file.state()),

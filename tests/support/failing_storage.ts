@@ -145,6 +145,13 @@ class WatchedFile implements StorageFile {
     });
   }
 
+  writePieces(pieces: Uint8Array[], position: number): Operation<number> {
+    return this.storage.watched(this.inner.writePieces(pieces, position), {
+      length: pieces.reduce((sum, piece) => sum + piece.length, 0),
+      shortened: (length) => this.inner.writePieces(firstOf(pieces, length), position),
+    });
+  }
+
   truncate(size: number): Operation<void> {
     return this.storage.watched(this.inner.truncate(size));
   }
@@ -206,4 +213,14 @@ export async function openOn(
   library: Native = native(),
 ): Promise<Loom> {
   return await run(opening(storage, directory, options, library));
+}
+
+/** The first bytes of pieces, so many. */
+function firstOf(pieces: Uint8Array[], length: number): Uint8Array[] {
+  const first: Uint8Array[] = [];
+  for (const piece of pieces) {
+    if (length > 0) first.push(piece.subarray(0, length));
+    length -= piece.length;
+  }
+  return first;
 }
