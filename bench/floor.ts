@@ -50,12 +50,15 @@ export class PrivateMapping {
   }
 }
 
-/** Makes an image of so many bytes, on disk and in the page cache. */
+/**
+ * Makes an image of so many bytes, on disk and in the page cache, in pieces as Loom writes
+ * it: to write a page into larger ones costs several times as much (kernel_costs.ts).
+ */
 export function makeImage(directory: string, size: number): void {
   const file = `${directory}/image.bin`;
   fs.mkdirSync(directory, { recursive: true });
   const descriptor = fs.openSync(file, "w");
-  writeAll(descriptor, size);
+  writeAll(descriptor, size, 64 << 10);
   fs.fsyncSync(descriptor);
   fs.closeSync(descriptor);
 }
@@ -67,9 +70,9 @@ export function makeSparseImage(directory: string, size: number): void {
   fs.truncateSync(`${directory}/image.bin`, size);
 }
 
-function writeAll(descriptor: number, size: number): void {
-  for (let position = 0; position < size; position += MIB) {
-    fs.writeSync(descriptor, CHUNK, 0, Math.min(MIB, size - position), position);
+function writeAll(descriptor: number, size: number, piece: number): void {
+  for (let position = 0; position < size; position += piece) {
+    fs.writeSync(descriptor, CHUNK, 0, Math.min(piece, size - position), position);
   }
 }
 
@@ -114,7 +117,7 @@ export function removeFile(path: string): void {
 export function writeSequentially(path: string, size: number): number {
   const descriptor = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT);
   const taken = time(() => {
-    writeAll(descriptor, size);
+    writeAll(descriptor, size, MIB);
     fs.fdatasyncSync(descriptor);
   });
   fs.closeSync(descriptor);

@@ -122,7 +122,7 @@ pub fn open(region: &Region, page: u32) -> bool {
     if page == state.load(Word::GuardPage) {
         return guard::hit(region, page);
     }
-    if !aside::keep(region, page) {
+    if !aside::keep(region, page, page + 1) {
         // Another thread is copying it: the write is tried again.
         return true;
     }
@@ -162,7 +162,7 @@ fn open_more(region: &Region, page: u32, length: u32) -> bool {
         } else if guard != NO_PAGE {
             end = end.min(guard);
         }
-        if !(first..end).all(|other| aside::keep(region, other)) {
+        if !aside::keep(region, first, end) {
             return true;
         }
         if mapping::make_writable(region, first, end) {
