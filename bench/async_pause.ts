@@ -1,7 +1,7 @@
-/** How long save() keeps the program's other work waiting, against copying the bytes. */
+/** How long save() keeps the program's other work waiting, against what the kernel needs. */
 import { setImmediate } from "node:timers";
 import { Loom, type Saving } from "../mod.ts";
-import { MIB } from "./floor.ts";
+import { makeImage, MIB, PrivateMapping } from "./floor.ts";
 import { type Figure, interleave, median, type Setting, time } from "./measure.ts";
 import { Phases } from "./phases.ts";
 
@@ -16,7 +16,11 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
     const phases = new Phases();
     const calls: number[] = [];
     let value = 0;
-    const { ours, floor } = await interleave(rounds, {
+    // What was written in a private mapping of a file, as in a loom.
+    makeImage(`${directory}/floor`, size);
+    const mapping = new PrivateMapping(size);
+    mapping.map(`${directory}/floor/image.bin`);
+    const { ours, copying, protecting } = await interleave(rounds, {
       ours: async () => {
         words.fill(++value);
         return await longestPause(async () => {
@@ -25,18 +29,19 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
           phases.note((await saving!).ms);
         });
       },
-      floor: () => time(() => new Uint8Array(loom.buffer).slice()),
+      copying: () => time(() => new Uint8Array(loom.buffer).slice()),
+      protecting: () => {
+        mapping.protect(true);
+        new Uint32Array(mapping.memory.buffer).fill(++value);
+        return time(() => mapping.protect(false));
+      },
     });
     const name = `${megabytes} MB`;
     const target = { value: 2 };
+    const call = { unit: "ms", ours: median(calls) } as const;
     figures.push(
-      {
-        name: `${name}: the call / copying them`,
-        unit: "ms",
-        ours: median(calls),
-        floor,
-        target,
-      },
+      { ...call, name: `${name}: the call / copying them`, floor: copying, target },
+      { ...call, name: `${name}: the call / protecting them`, floor: protecting },
       { name: `${name}: longest pause`, unit: "ms", ours, target, detail: phases.text() },
     );
   }

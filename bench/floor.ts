@@ -24,8 +24,17 @@ const libc = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.B.dylib" : "lib
     ],
     result: "isize",
   },
+  mprotect: {
+    parameters: [
+      "buffer", // where
+      "usize", // length
+      "i32", // protection
+    ],
+    result: "i32",
+  },
 });
 
+const PROT_READ = 1;
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_FIXED = 0x12;
 
@@ -38,15 +47,27 @@ export class PrivateMapping {
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
   }
 
+  get #start(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.memory.buffer, 0, 1) as Uint8Array<ArrayBuffer>;
+  }
+
   /** Maps a file anew: no page of it has been touched then. */
   map(path: string): void {
     const descriptor = fs.openSync(path, "r");
-    const start = new Uint8Array(this.memory.buffer, 0, 1) as Uint8Array<ArrayBuffer>;
+    const start = this.#start;
     const size = BigInt(this.size);
     const address = libc.symbols
       .mmap(start, size, PROT_READ_WRITE, MAP_PRIVATE_FIXED, descriptor, 0n);
     fs.closeSync(descriptor);
     if (address === -1n) throw new Error(`mmap refuses to map "${path}"`);
+  }
+
+  /** Makes all of it read-only, or writable again. */
+  protect(writable: boolean): void {
+    const protection = writable ? PROT_READ_WRITE : PROT_READ;
+    if (libc.symbols.mprotect(this.#start, BigInt(this.size), protection) !== 0) {
+      throw new Error("mprotect refuses to change the protection");
+    }
   }
 }
 

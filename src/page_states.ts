@@ -19,12 +19,6 @@ export class PageStates {
     private readonly tracker: PageTracker,
   ) {}
 
-  /** Whether a page was written, or may have been where that can't be told. */
-  isDirty(page: number): boolean {
-    return hasBit(this.words.dirty, page) ||
-      !this.tracker.exact && hasBit(this.words.opened, page);
-  }
-
   /** Whether a page can be written without being noticed again. */
   isWritable(page: number): boolean {
     return hasBit(this.words.dirty, page) || hasBit(this.words.opened, page);
@@ -37,6 +31,13 @@ export class PageStates {
       ? this.words.dirty
       : this.words.dirty.map((word, at) => word | this.words.opened[at]);
     yield* runsOfBits(words, first, end);
+  }
+
+  /** Runs of pages in `first..end` that were written, or may have been where that can't be told. */
+  dirtyRuns(first: number, end: number): Iterable<Run> {
+    return this.tracker.exact
+      ? runsOfBits(this.words.dirty, first, end)
+      : this.writableRuns(first, end);
   }
 
   /**

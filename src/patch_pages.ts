@@ -52,7 +52,7 @@ export class PatchPages {
     const { held } = region;
     const { candidates, free, runs, old, total } = this.plan;
     this.#held = true;
-    held.hold(runsOf(candidates));
+    held.hold(candidates);
     if (!region.tracker.protects) held.hold(runsOf(free));
     for (const { first, count } of region.tracker.protects ? runs : []) {
       region.protectClean(first, count);
@@ -60,9 +60,7 @@ export class PatchPages {
     }
     region.imagePages = Math.max(old, total);
     if (region.catchesWrites) return;
-    for (const pages of [candidates, free]) {
-      for (const { first, count } of runsOf(pages)) held.keep(first, count);
-    }
+    for (const { first, count } of [...candidates, ...runsOf(free)]) held.keep(first, count);
   }
 
   /** Whether a page of the save was not written since it was held. */
@@ -155,7 +153,11 @@ export class PatchPages {
   /** The candidates but for those that were opened ahead and not written. */
   *#written(): Protocol<number[]> {
     const { region } = this.target;
-    const { candidates, opened } = this.plan;
+    const { opened } = this.plan;
+    const candidates: number[] = [];
+    for (const { first, count } of this.plan.candidates) {
+      for (let page = first; page < first + count; page++) candidates.push(page);
+    }
     if (!opened) return candidates;
     const copied = new Uint32Array(opened.length);
     const words = SCAN_PAGES / 32;

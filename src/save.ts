@@ -6,11 +6,11 @@
  *
  * Seed: u3e_save, _ce_patch_compose.
  */
-import { countBits, endOfBits, hasBit, wordsFor } from "./bitmap.ts";
+import { countBits, endOfBits, runsOfBits, wordsFor } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
-import { pagesFor, runsOf } from "./layout.ts";
+import { pagesFor, type Run, runsOf } from "./layout.ts";
 import { checksumOfControl } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
@@ -210,25 +210,35 @@ function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
     ? pagesFor(watermarks.low, region.pageSize)
     : old + endOfBits(touched);
   const kept = Math.min(old, total);
-  const plan: Plan = { old, total, candidates: [], free: [], runs: [] };
+  const runs = [...region.states.writableRuns(0, kept)];
+  const plan: Plan = { old, total, candidates: [], free: [], runs };
   if (later) plan.opened = opened.slice(0, wordsFor(old));
-  const consider = (page: number) => {
-    if (isFree?.(page)) plan.free.push(page);
-    else plan.candidates.push(page);
-  };
-  for (const run of region.states.writableRuns(0, kept)) {
-    plan.runs.push(run);
-    for (let page = run.first; page < run.first + run.count; page++) {
-      if (later || region.states.isDirty(page)) consider(page);
-    }
-  }
+  // All are listed before the program is asked about any, which may write on.
+  const dirty = later ? runs : [...region.states.dirtyRuns(0, kept)];
   // Pages beyond the image that were never touched become holes; so do those that turn
   // out to be all zeros.
-  for (let page = old; page < total; page++) {
-    if (hasBit(touched, page - old)) consider(page);
-  }
-  if (total > old) plan.runs.push({ first: old, count: total - old });
+  const added = runsOfBits(touched, 0, Math.max(0, total - old));
+  for (const run of dirty) consider(plan, run, isFree);
+  for (const { first, count } of added) consider(plan, { first: old + first, count }, isFree);
+  if (total > old) runs.push({ first: old, count: total - old });
   return plan;
+}
+
+/** Notes a run of dirty pages: those to write, and those that are free. */
+function consider(
+  plan: Plan,
+  run: Run,
+  isFree: ((page: number) => boolean) | undefined,
+): void {
+  if (!isFree) {
+    plan.candidates.push(run);
+    return;
+  }
+  const used: number[] = [];
+  for (let page = run.first; page < run.first + run.count; page++) {
+    (isFree(page) ? plan.free : used).push(page);
+  }
+  for (const { first, count } of runsOf(used)) plan.candidates.push({ first, count });
 }
 
 /**

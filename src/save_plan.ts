@@ -25,8 +25,8 @@ export interface Plan {
   /** Pages in the image before and after. */
   old: number;
   total: number;
-  /** Pages to write, unless their content turns out to be the image's. */
-  candidates: number[];
+  /** Runs of pages to write, unless their content turns out to be the image's. */
+  candidates: Run[];
   /** A bit for each page that is a candidate though it was perhaps only opened ahead. */
   opened?: Uint32Array;
   /** Dirty pages that the program says are free. */
