@@ -21,15 +21,22 @@ const OPTIONS: Record<OpenMode, Deno.OpenOptions> = {
  */
 const WRITEBACK_BYTES = 4 << 20;
 
+/** What is no longer needs no list of its pieces. */
+const SMALL_BYTES = 64 << 10;
+
 class DiskFile implements StorageFile {
   /** How much was written since the system was last told to write it out. */
   #waitingBytes = 0;
+  /** The path, as the library takes it. */
+  readonly #pathBytes: Uint8Array<ArrayBuffer>;
 
   constructor(
     readonly path: string,
     readonly descriptor: number,
     private readonly native: Native,
-  ) {}
+  ) {
+    this.#pathBytes = cString(path);
+  }
 
   /** A call of the library, in this thread or off it. */
   private call<T>(
@@ -58,7 +65,7 @@ class DiskFile implements StorageFile {
 
   state(): Operation<FileState> {
     return this.quick("look at", () => {
-      const [size, inode, named] = this.#state(cString(this.path));
+      const [size, inode, named] = this.#state(this.#pathBytes);
       return { size: Number(size), inode, isNamed: named === 1n };
     });
   }
@@ -123,9 +130,11 @@ class DiskFile implements StorageFile {
   }
 
   writePieces(pieces: Uint8Array[], position: number): Operation<number> {
+    const [first, second] = pieces;
+    if (!second && first.length <= SMALL_BYTES) return this.write(first, position);
     const { native, descriptor } = this;
     const { length } = pieces;
-    const base = new Uint8Array(pieces[0].buffer as ArrayBuffer);
+    const base = new Uint8Array(first.buffer as ArrayBuffer);
     const places = new BigUint64Array(2 * length);
     let bytes = 0;
     pieces.forEach((piece, index) => {

@@ -85,7 +85,7 @@ export class PatchPages {
   *write(): Protocol<void> {
     const { image, files, region } = this.target;
     const { pageSize } = region;
-    const scratch = new Uint8Array(pageSize);
+    let scratch: Uint8Array | undefined;
     const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
@@ -99,7 +99,12 @@ export class PatchPages {
       for (let index = 0; index < batch.length; index++) {
         const page = batch[index], checksum = checksums[index];
         const same = !image.differs(page, checksum) &&
-          (yield* image.holds(page, contentOf(index), checksum, scratch));
+          (yield* image.holds(
+            page,
+            contentOf(index),
+            checksum,
+            scratch ??= new Uint8Array(pageSize),
+          ));
         if (same) {
           if (page < this.plan.old) this.unchanged++;
           continue;
