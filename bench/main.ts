@@ -14,6 +14,7 @@
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import * as asyncPause from "./async_pause.ts";
+import * as checksum from "./checksum.ts";
 import { publish } from "./document.ts";
 import * as firstWrite from "./first_write.ts";
 import { GIB } from "./floor.ts";
@@ -36,6 +37,7 @@ import * as wasm from "./wasm.ts";
 
 const SUBJECTS: Record<string, Subject> = {
   kernel_costs: kernelCosts,
+  checksum,
   first_write: firstWrite,
   save_one_page: saveOnePage,
   save_many_pages: saveManyPages,
