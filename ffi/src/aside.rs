@@ -29,8 +29,8 @@ pub fn keep(region: &Region, first: u32, end: u32) -> bool {
     (first..end).all(|page| keep_one(region, page))
 }
 
-/// Has the kernel put memory where pages are kept, in one call: to come upon each system
-/// page of it by a fault takes as long as the copy. It need not succeed.
+/// Has the kernel put memory where pages are kept in one call, where each system page of it
+/// would else take a fault. It need not succeed.
 fn populate(region: &Region, first: u32, end: u32) {
     #[cfg(target_os = "linux")]
     // SAFETY: advice about memory of this region's own that keeps its content.
@@ -201,7 +201,7 @@ pub fn unmap(region: &Region) {
     }
 }
 
-/// So many pages are kept at a time: what is copied is in the cache by then.
+/// So many pages are kept at a time: their places are still in the cache when they are copied.
 const KEPT_TOGETHER: usize = 16;
 
 /// Copies those of `count` pages aside that are held, because they are about to

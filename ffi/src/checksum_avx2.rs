@@ -1,6 +1,6 @@
 //! The checksums of eight pages at a time, with AVX2: a lane of the vector for each page.
 //! Eight words of each are loaded at once and turned around, so that a vector holds the
-//! words of one step; to gather them one by one takes more than twice as long.
+//! words of one step, and need not be put together word by word.
 
 use core::arch::x86_64::*;
 use core::array::from_fn;
