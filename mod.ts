@@ -18,7 +18,7 @@ export {
 export type { LoomOptions, Tracker } from "./src/options.ts";
 export type { SavePhases, SaveReport } from "./src/save.ts";
 export type { LoomStats } from "./src/stats.ts";
-export type { Recovery } from "./src/recovery.ts";
+export type { Recovery } from "./src/evidence.ts";
 export type { VerifyReport, Violation } from "./src/invariants.ts";
 export type { BackupOptions, BackupProgress, BackupReport } from "./src/backup.ts";
 export { LoomError, type LoomErrorCode, type LoomErrorDetails } from "./src/errors.ts";

@@ -10,19 +10,13 @@ import { checksumPages, isZero, wordsOf } from "./checksum.ts";
 import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, recordedPageSize, recordPageSize } from "./directory.ts";
 import { LoomError } from "./errors.ts";
+import { contentOf, type Evidence } from "./evidence.ts";
 import { savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
-import { applyPatch, type PatchContent } from "./patch.ts";
+import { applyPatch, type PageSource, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import {
-  conditionOf,
-  conditions,
-  decide,
-  type Evidence,
-  examine,
-  recover,
-} from "./recovery.ts";
+import { conditionOf, conditions, decide, examine, recover } from "./recovery.ts";
 import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */
@@ -96,11 +90,12 @@ export function* backup(
     copy.checksums = yield* ChecksumFile.create(storage, newChecksums, source.pageSize);
     evidence = yield* examine(storage, source.directory, source.pageSize, source.image);
     const verdict = decide(evidence, source.loomPages, source.directory);
-    const pending = verdict.action === "apply" ? evidence.control : undefined;
+    const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
     const bytes = source.image ? yield* copyPages(source.image, copy, pending, options) : 0;
     // A patch that is committed and not applied yet is part of what was saved.
-    if (pending) yield* applyPatch(evidence.memory, pending, copy);
+    if (pending) yield* applyPatch(evidence.source, pending, copy);
     const patch = pending !== undefined;
+    const saves = pending ? evidence.journal?.saves ?? 1 : 0;
     const met = yield* conditions(evidence, verdict, source.image);
     const carried = source.attachment.bytesWith(met) ?? new Uint8Array(0);
     attachment = yield* Attachment.open(storage, destination, "update");
@@ -116,7 +111,7 @@ export function* backup(
     yield* perform(storage.syncDirectory(destination));
     yield* perform(storage.rename(temporary, join(destination, FILES.image)));
     yield* perform(storage.syncDirectory(destination));
-    yield* copy.identify(yield* generationOf(source, patch));
+    yield* copy.identify(yield* generationOf(source, saves));
     yield* attachment.promote();
     yield* perform(storage.syncTogether([copy.checksums.file, ...prepared]));
     yield* perform(storage.rename(newChecksums, join(destination, FILES.checksums)));
@@ -132,7 +127,7 @@ export function* backup(
     if (created) yield* removeCreated(storage, destination);
     throw error;
   } finally {
-    if (evidence?.memory) yield* quietly(perform(evidence.memory.close()));
+    if (evidence?.source) yield* quietly(perform(evidence.source.file.close()));
     lock?.release();
   }
 }
@@ -161,7 +156,7 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
   const oldPageSize = recorded ?? DEFAULT_PAGE_SIZE;
   let image = yield* Image.open(storage, directory, oldPageSize, "update");
   let attachment: Attachment | undefined;
-  let memory: StorageFile | undefined;
+  let source: PageSource | undefined;
   try {
     const fresh = recorded === undefined && (image?.pages ?? 0) === 0;
     if (!fresh && oldPageSize !== pageSize) {
@@ -173,7 +168,7 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
       );
     }
     const evidence = yield* examine(storage, directory, oldPageSize, image);
-    memory = evidence.memory;
+    source = evidence.source;
     const verdict = decide(evidence, Infinity, directory);
     attachment = yield* Attachment.open(storage, directory, "update");
     if (verdict.action !== "none") {
@@ -183,7 +178,7 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
     yield* perform(storage.syncDirectory(directory));
     yield* attachment.abandon();
   } finally {
-    if (memory) yield* quietly(perform(memory.close()));
+    if (source) yield* quietly(perform(source.file.close()));
     if (attachment) yield* attachment.close();
     if (image) yield* quietly(image.close());
   }
@@ -272,9 +267,9 @@ function expectSum(image: Image, page: number, checksum: number): void {
   );
 }
 
-/** Which save a copy is at. */
-function* generationOf({ image }: BackupSource, patch: boolean): Protocol<number> {
+/** Which save a copy is at, to which so many were added. */
+function* generationOf({ image }: BackupSource, added: number): Protocol<number> {
   if (!image) return 0;
-  if (patch) return (image.checksums?.identity?.generation ?? 0) + 1;
+  if (added > 0) return (image.checksums?.identity?.generation ?? 0) + added;
   return (yield* savesOf(image, image.checksums?.identity)).generation;
 }

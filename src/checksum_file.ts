@@ -18,6 +18,8 @@ const PAGES_PER_SECTOR = SECTOR_WORDS - 1;
 /** "loom", as bytes. */
 const MAGIC = 0x6d6f6f6c;
 const VERSION = 1;
+/** Where the image may need the journal: a Loom that knows none must not open it. */
+const JOURNAL_VERSION = 2;
 
 const SAVING = 1;
 const APPLIED = 2;
@@ -49,6 +51,8 @@ export interface ImageIdentity {
   saving?: Announcement;
   /** The file that the next control.bin may be written to unannounced; 0 for none. */
   control: bigint;
+  /** The number of the journal that it may need; 0 for none. */
+  journal: bigint;
 }
 
 export class ChecksumFile {
@@ -203,16 +207,17 @@ function isSealed(sector: Uint32Array): boolean {
 }
 
 function encodeIdentity(identity: ImageIdentity, pageSize: number): Uint32Array<ArrayBuffer> {
-  const { pages, generation, inode, changed, applied, saving, control } = identity;
+  const { pages, generation, inode, changed, applied, saving, control, journal } = identity;
   const sector = new Uint32Array(SECTOR_WORDS);
   const flags = (saving ? SAVING : 0) | (applied === undefined ? 0 : APPLIED);
-  sector.set([MAGIC, VERSION, pageSize, pages, flags, applied ?? 0]);
+  const version = journal === 0n ? VERSION : JOURNAL_VERSION;
+  sector.set([MAGIC, version, pageSize, pages, flags, applied ?? 0]);
   new BigUint64Array(sector.buffer).set([BigInt(generation), inode, changed], 3);
   if (saving) {
     const { control, total, records, firstPage, firstChecksum } = saving;
     sector.set([control, total, records, firstPage, firstChecksum], 12);
   }
-  new BigUint64Array(sector.buffer)[9] = control;
+  new BigUint64Array(sector.buffer).set([control, journal], 9);
   seal(sector);
   return sector;
 }
@@ -223,10 +228,10 @@ function decodeIdentity(
   path: string,
 ): ImageIdentity | undefined {
   if (!isSealed(sector) || sector[0] !== MAGIC) return undefined;
-  if (sector[1] !== VERSION) {
+  if (sector[1] !== VERSION && sector[1] !== JOURNAL_VERSION) {
     throw new LoomError(
       "UNSUPPORTED",
-      `"${path}" is of version ${sector[1]}; this is version ${VERSION}. ` +
+      `"${path}" is of version ${sector[1]}; this is version ${JOURNAL_VERSION}. ` +
         `Nothing was changed: open the directory with the Loom that wrote it.`,
       { path },
     );
@@ -235,7 +240,7 @@ function decodeIdentity(
   const [generation, inode, changed] = new BigUint64Array(sector.buffer, 24, 3);
   const [control, total, records, firstPage, firstChecksum] = sector.subarray(12, 17);
   const flags = sector[4];
-  const spare = new BigUint64Array(sector.buffer)[9];
+  const [spare, journal] = new BigUint64Array(sector.buffer, 72, 2);
   return {
     pages: sector[3],
     generation: Number(generation),
@@ -244,5 +249,6 @@ function decodeIdentity(
     applied: flags & APPLIED ? sector[5] : undefined,
     saving: flags & SAVING ? { control, total, records, firstPage, firstChecksum } : undefined,
     control: spare,
+    journal: sector[1] === JOURNAL_VERSION ? journal : 0n,
   };
 }

@@ -21,7 +21,7 @@ import {
 } from "./cli_text.ts";
 import { openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
-import { LoomError } from "./errors.ts";
+import { LoomError, messageOf } from "./errors.ts";
 import {
   filesOf,
   inspect,
@@ -185,7 +185,7 @@ function* copied(
   const settings = looking(directory, pageSize);
   const { image, pending, attachment, lock } = yield* openDirectory(storage, settings);
   try {
-    if (pending) yield* perform(pending.memory.close());
+    if (pending) yield* perform(pending.source.file.close());
     const source = { directory, pageSize, loomPages: MAXIMUM_PAGES, image, attachment };
     return yield* backup(storage, source, to, { overwrite });
   } finally {
@@ -232,7 +232,7 @@ function parsed(command: Command, args: string[]) {
   try {
     return parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    throw new UsageError(messageOf(error));
   }
 }
 

@@ -64,7 +64,12 @@ function imageLines(image: ImageFacts, pageSize: number): string[] {
   return [...lines, row("checksums", text)];
 }
 
-function patchLine({ version, total, pages, torn, origin, carried }: PatchFacts): string {
+function patchLine(facts: PatchFacts): string {
+  const { version, saves, total, pages, torn, origin, carried } = facts;
+  if (saves !== undefined) {
+    const count = `${saves} ${saves === 1 ? "save" : "saves"}`;
+    return `${torn ?? "in the journal"}: ${count}, ${pages} pages, for an image of ${total}`;
+  }
   if (torn) return `not whole: ${torn}; the image carries ${carried} pages of it`;
   const origins = {
     "announced": "this image's next save",

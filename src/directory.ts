@@ -8,21 +8,15 @@
 import { Attachment } from "./attachment.ts";
 import { ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
+import { contentOf, type Evidence, type Recovery, type Verdict } from "./evidence.ts";
 import { adoptPages, expectAllPages, recognise, savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join, PAGE_SIZES, pagesFor } from "./layout.ts";
-import type { Control } from "./patch.ts";
+import { JournalFile } from "./journal_file.ts";
+import type { PageSource, PatchContent } from "./patch.ts";
 import { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import {
-  conditions,
-  decide,
-  type Evidence,
-  examine,
-  recover,
-  type Recovery,
-  type Verdict,
-} from "./recovery.ts";
+import { conditions, decide, examine, recover, recoveryOf } from "./recovery.ts";
 import {
   ifPresent,
   type Lock,
@@ -44,12 +38,14 @@ export interface DirectorySettings {
   adopt?: boolean;
   /** Check every page of the image. */
   verify?: boolean;
+  /** Commit small saves in a journal. */
+  journal?: boolean;
 }
 
-/** A patch that a dry run sees without applying it. */
+/** A patch, or a journal's saves, that a dry run sees without applying them. */
 export interface PendingPatch {
-  control: Control;
-  memory: StorageFile;
+  content: PatchContent;
+  source: PageSource;
 }
 
 /** A directory that is open. */
@@ -60,6 +56,7 @@ export interface OpenDirectory {
   /** Left for a dry run to see. */
   pending?: PendingPatch;
   files: PatchFiles;
+  journal: JournalFile;
   attachment: Attachment;
   lock?: Lock;
   /** Whether the whole image had to be read to know it again. */
@@ -78,9 +75,10 @@ export function* openDirectory(
 ): Protocol<OpenDirectory> {
   const { directory, dryRun } = settings;
   const files = new PatchFiles(storage, directory);
+  const journal = new JournalFile(storage, directory, settings.journal ?? false);
   if (!(yield* ensureDirectory(storage, directory, dryRun))) {
     const attachment = Attachment.none(storage, directory);
-    return { recovery: { patch: "none" }, files, attachment };
+    return { recovery: { patch: "none" }, files, journal, attachment };
   }
   const lock = yield* lockDirectory(storage, directory, !dryRun);
   const mode = dryRun ? "read" : "update";
@@ -95,21 +93,27 @@ export function* openDirectory(
       mode,
     );
     yield* checkPageSize(storage, settings, image);
-    if (settings.adopt && image) yield* forget(image);
+    // Its journal, if it needs one, is all that is believed of it until that was applied.
+    const hadJournal = image !== undefined && image.journal !== 0n;
+    if (settings.adopt && !hadJournal && image) yield* forget(image);
     evidence = yield* examine(storage, directory, settings.pageSize, image);
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
-    const pending = verdict.action === "apply" ? evidence.control : undefined;
+    const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
+    const isBelieved = !(settings.adopt && hadJournal);
     let readAll = false;
-    if (image) readAll = yield* recognise(image, pending);
-    else if (!settings.adopt) yield* expectNoImage(storage, settings, pending);
-    if (settings.verify && image?.checksums) yield* expectAllPages(image, pending);
+    if (image && isBelieved) readAll = yield* recognise(image, pending);
+    else if (!image && !settings.adopt) yield* expectNoImage(storage, settings, pending);
+    if (settings.verify && isBelieved && image?.checksums) {
+      yield* expectAllPages(image, pending);
+    }
     attachment = yield* Attachment.open(storage, directory, mode);
     if (!settings.adopt) {
       attachment.expectWhole(yield* conditions(evidence, verdict, image));
     }
     if (dryRun) {
-      return { ...yield* look(lock, files, image, attachment, evidence, verdict), readAll };
+      const seen = yield* look(image, attachment, evidence, verdict);
+      return { ...seen, image, files, journal, attachment, lock, readAll };
     }
     if (!image) {
       image = yield* Image.create(storage, join(directory, FILES.image), settings.pageSize);
@@ -117,12 +121,17 @@ export function* openDirectory(
     }
     yield* ensureChecksums(storage, directory, image);
     const recovery = yield* recover(storage, directory, evidence, verdict, image, attachment);
-    const { memory } = evidence;
+    const { source } = evidence;
     evidence = undefined;
-    if (memory) yield* perform(memory.close());
+    if (source) yield* perform(source.file.close());
     yield* checkImage(image, settings.loomPages);
-    if (settings.adopt) yield* adoptPages(image);
+    if (settings.adopt) {
+      if (hadJournal) yield* forget(image);
+      yield* ensureChecksums(storage, directory, image);
+      yield* adoptPages(image);
+    }
     yield* files.remove();
+    yield* ifPresent(storage.remove(join(directory, FILES.journal)));
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
     yield* ifPresent(storage.remove(join(directory, FILES.newChecksums)));
     yield* ifPresent(storage.remove(join(directory, FILES.newSettings)));
@@ -132,11 +141,11 @@ export function* openDirectory(
     yield* perform(storage.syncDirectory(directory));
     yield* attachment.abandon();
     yield* identifyAgain(image);
-    return { image, recovery, files, attachment, lock, readAll };
+    return { image, recovery, files, journal, attachment, lock, readAll };
   } catch (error) {
     if (image) yield* quietly(image.close());
     if (attachment) yield* attachment.close();
-    if (evidence?.memory) yield* quietly(perform(evidence.memory.close()));
+    if (evidence?.source) yield* quietly(perform(evidence.source.file.close()));
     lock.release();
     throw error;
   }
@@ -146,7 +155,7 @@ export function* openDirectory(
 function* expectNoImage(
   storage: Storage,
   { directory, pageSize }: DirectorySettings,
-  pending: Control | undefined,
+  pending: PatchContent | undefined,
 ): Protocol<void> {
   const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "read");
   if (!checksums) return;
@@ -196,28 +205,24 @@ function* identifyAgain(image: Image): Protocol<void> {
 
 /** What a dry run makes of a directory: everything is read, nothing is done. */
 function* look(
-  lock: Lock,
-  files: PatchFiles,
   image: Image | undefined,
   attachment: Attachment,
   evidence: Evidence,
   verdict: Verdict,
-): Protocol<OpenDirectory> {
+): Protocol<Pick<OpenDirectory, "recovery" | "pending">> {
   attachment.look(yield* conditions(evidence, verdict, image));
+  const recovery = recoveryOf(evidence, verdict);
+  const { source } = evidence;
   if (verdict.action === "apply") {
-    const recovery = { patch: "applied", reason: "dry run: in memory only" } as const;
-    const pending = evidence.memory && evidence.control
-      ? { control: evidence.control, memory: evidence.memory }
-      : undefined;
-    return { image, recovery, pending, files, attachment, lock };
+    const content = contentOf(evidence);
+    const pending = source && content ? { content, source } : undefined;
+    if (recovery.patch === "none") return { recovery, pending };
+    return { recovery: { ...recovery, reason: "dry run: in memory only" }, pending };
   }
-  const { memory } = evidence;
-  evidence.memory = undefined;
-  if (memory) yield* perform(memory.close());
-  const recovery: Recovery = verdict.action === "none" || verdict.patch === "none"
-    ? { patch: "none" }
-    : { patch: verdict.patch, reason: `dry run: left in place; ${verdict.reason}` };
-  return { image, recovery, files, attachment, lock };
+  evidence.source = undefined;
+  if (source) yield* perform(source.file.close());
+  if (recovery.patch === "none") return { recovery };
+  return { recovery: { ...recovery, reason: `dry run: left in place; ${recovery.reason}` } };
 }
 
 /** Makes the directory if it is missing; false if it is, and must not be made. */

@@ -130,16 +130,20 @@ export function isMissing(error: unknown): boolean {
   return systemCode(error) === "ENOENT";
 }
 
+/** What an error says, whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Turns whatever a system call threw into a LoomError that names the file. */
 export function fromSystem(error: unknown, action: string, path: string): LoomError {
   if (error instanceof LoomError) return error;
   const denied = error instanceof Deno.errors.NotCapable ||
     error instanceof Deno.errors.PermissionDenied;
   const code = denied ? "PERMISSION" : CODES[systemCode(error) ?? ""] ?? "IO";
-  const reason = error instanceof Error ? error.message : String(error);
   return new LoomError(
     code,
-    `Can't ${action} "${path}": ${reason}. ${ADVICE[code]}`,
+    `Can't ${action} "${path}": ${messageOf(error)}. ${ADVICE[code]}`,
     { path, cause: error },
   );
 }

@@ -30,13 +30,13 @@ export function* startGuest(
   directory: string,
   { attachment: { bytes: attachment }, image, pending }: OpenDirectory,
 ): Protocol<WebAssembly.Memory> {
-  const hasPages = (pending?.control.total ?? image?.pages ?? 0) > 0;
+  const hasPages = (pending?.content.total ?? image?.pages ?? 0) > 0;
   try {
     const memory = yield* guest.start({ directory, hasPages, attachment });
     if (attachment) guest.restore(attachment);
     return memory;
   } catch (error) {
-    if (pending) yield* quietly(perform(pending.memory.close()));
+    if (pending) yield* quietly(perform(pending.source.file.close()));
     throw error;
   }
 }

@@ -42,10 +42,12 @@ export function* recognise(image: Image, pending?: PatchContent): Protocol<boole
   if (!fits) throw changed(image, `has ${image.pages} pages and was left with ${pages}`);
   const { inode } = yield* perform(image.file.state());
   const last = yield* perform(image.file.lastChange());
-  if (inode !== identity.inode || !saving && last > identity.changed) {
+  // A save may have been under way; of those in the journal some may be in the image.
+  const isBetween = saving !== undefined || identity.journal !== 0n;
+  if (inode !== identity.inode || !isBetween && last > identity.changed) {
     return (yield* expectAllPages(image, pending)) > 0;
   }
-  if (saving) {
+  if (isBetween) {
     yield* expectPages(image, pending, Math.ceil(endOf(image, pending) / SAMPLE_PAGES));
   }
   return false;

@@ -28,6 +28,8 @@ export class Image {
   /** Whether some page may have no space of its own on disk yet. */
   #sparse = true;
   #zeroChecksum?: number;
+  /** The number of the journal that it needed when it was opened; 0 for none. */
+  readonly journal: bigint;
 
   private constructor(
     private readonly storage: Storage,
@@ -36,7 +38,9 @@ export class Image {
     public pages: number,
     /** Undefined where the directory has none yet. */
     public checksums?: ChecksumFile,
-  ) {}
+  ) {
+    this.journal = checksums?.identity?.journal ?? 0n;
+  }
 
   get path(): string {
     return this.file.path;
@@ -188,7 +192,7 @@ export class Image {
   /** Says that a save is about to be committed, whose control.bin is in that file. */
   *announce(saving: Announcement, control: bigint): Protocol<void> {
     const checksums = this.checksums!;
-    yield* checksums.identify({ ...checksums.identity!, saving, control });
+    yield* checksums.identify({ ...checksums.identity!, saving, control, journal: 0n });
   }
 
   /** Says that the image is what was announced. The next announcement makes it durable. */
@@ -201,13 +205,44 @@ export class Image {
       changed: yield* perform(this.file.changedBy()),
       applied: saving!.control,
       control,
+      journal: 0n,
     });
+  }
+
+  /** How many saves it has seen. */
+  get saves(): number {
+    return this.checksums!.identity!.generation;
+  }
+
+  /** Counts saves that the journal has: what the image is by them, and doesn't say yet. */
+  countSaves(count: number): void {
+    const identity = this.checksums!.identity!;
+    identity.generation += count;
+    identity.pages = this.pages;
+  }
+
+  /**
+   * Says, durably, which journal it needs from now on, if any, and what it is without
+   * that; `applied` is word 1 of the control.bin that it had last.
+   */
+  *keepJournal(journal: bigint, applied?: number): Protocol<void> {
+    const { identity } = this.checksums!;
+    yield* this.checksums!.identify({
+      ...identity!,
+      pages: this.pages,
+      changed: yield* perform(this.file.changedBy()),
+      applied,
+      saving: undefined,
+      journal,
+    });
+    yield* this.checksums!.sync();
   }
 
   /** Says that no announced save will come, nor any without being announced. */
   *withdraw(): Protocol<void> {
-    const { generation, applied, saving, control } = this.checksums!.identity!;
-    if (saving || control !== 0n) yield* this.identify(generation, applied);
+    const { generation, applied, saving, control, journal } = this.checksums!.identity!;
+    const isExpecting = saving || control !== 0n || journal !== 0n;
+    if (isExpecting) yield* this.identify(generation, applied);
   }
 
   /** Says what the image is now. */
@@ -222,6 +257,7 @@ export class Image {
       changed,
       applied,
       control: 0n,
+      journal: 0n,
     });
   }
 

@@ -5,12 +5,13 @@
 import type { ImageIdentity } from "./checksum_file.ts";
 import { type DirectorySettings, openDirectory, recordedPageSize } from "./directory.ts";
 import { LoomError, type LoomErrorCode } from "./errors.ts";
+import { contentOf, type Evidence, type Origin, type Recovery } from "./evidence.ts";
 import { checkPages } from "./identity.ts";
 import { Image } from "./image.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { type Evidence, examine, type Origin, type Recovery } from "./recovery.ts";
+import { examine } from "./recovery.ts";
 import { ifPresent, type Storage } from "./storage.ts";
 
 /** A file of a directory. */
@@ -48,9 +49,12 @@ export interface ImageFacts {
   checksums?: Coverage;
 }
 
-/** A patch that lies there. */
+/** A patch that lies there, or a journal of saves that the image may lack. */
 export interface PatchFacts {
-  version: number;
+  /** Of control.bin; undefined for a journal. */
+  version?: number;
+  /** How many saves a journal holds. */
+  saves?: number;
   /** Pages in the image after it, and pages that it brings. */
   total: number;
   pages: number;
@@ -154,8 +158,9 @@ export function* verifyDirectory(
     try {
       const evidence = yield* attempt(gather(storage, directory, pageSize, image));
       const open = yield* prospect(storage, directory);
-      const control = "control" in evidence ? evidence.control : undefined;
-      const pending = !("code" in open) && open.patch === "applied" ? control : undefined;
+      const isPending = !("code" in open) && !("code" in evidence) &&
+        (open.patch === "applied" || evidence.journal);
+      const pending = isPending ? contentOf(evidence) : undefined;
       const readable = image && image.pages <= MAXIMUM_PAGES ? image : undefined;
       const check = readable && (yield* checkPages(readable));
       return {
@@ -207,7 +212,7 @@ function* dryRun(storage: Storage, directory: string, care?: Care): Protocol<Rec
     settings,
   );
   yield* attachment.close();
-  if (pending) yield* perform(pending.memory.close());
+  if (pending) yield* perform(pending.source.file.close());
   if (image) yield* image.close();
   lock?.release();
   return recovery;
@@ -295,13 +300,14 @@ function* imageFacts(image: Image): Protocol<ImageFacts> {
   let known = 0;
   const end = Math.min(pages, MAXIMUM_PAGES);
   for (let page = 0; page < end; page++) if (checksums.at(page) !== 0) known++;
+  const isBetween = identity && (identity.saving !== undefined || identity.journal !== 0n);
   const touched = inode !== identity?.inode || changed > identity.changed;
   return {
     pages,
     tornBytes,
     identity: !identity
       ? "unknown"
-      : identity.saving
+      : isBetween
       ? "saving"
       : touched || identity.pages !== pages
       ? "touched"
@@ -318,13 +324,18 @@ function* gather(
   image: Image | undefined,
 ): Protocol<Evidence> {
   const evidence = yield* examine(storage, directory, pageSize, image);
-  if (evidence.memory) yield* perform(evidence.memory.close());
+  if (evidence.source) yield* perform(evidence.source.file.close());
   return evidence;
 }
 
 function patchFacts(evidence: Evidence | Trouble): PatchFacts | undefined {
-  if ("code" in evidence || !evidence.control) return undefined;
-  const { control, torn, origin, carried } = evidence;
+  if ("code" in evidence) return undefined;
+  const { control, journal, torn, origin, carried } = evidence;
+  if (journal) {
+    const { saves, total, pages } = journal;
+    return { saves, total, pages: pages.length, torn: journal.damage, origin, carried };
+  }
+  if (!control) return undefined;
   if (control.isRetired) return undefined;
   const { version, total, pages } = control;
   return { version, total, pages: pages.length, torn, origin, carried };

@@ -26,6 +26,8 @@ export const FILES = {
   image: "image.bin",
   memory: "memory.bin",
   control: "control.bin",
+  /** Small saves since the image was last made durable. */
+  journal: "journal.bin",
   /** What the pages of the image hash to, and which save it is at. */
   checksums: "checksums.bin",
   newChecksums: "checksums.bin.new",

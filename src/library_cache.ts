@@ -3,7 +3,7 @@
  * this module came over the network. The path carries the content's hash; a file
  * that is there already is used only if its bytes are the right ones.
  */
-import { LoomError } from "./errors.ts";
+import { LoomError, messageOf } from "./errors.ts";
 
 /** How the embedded copy is kept (ffi/build.ts writes it). */
 export interface EmbeddedLibrary {
@@ -58,7 +58,7 @@ export function cacheLibrary(library: EmbeddedLibrary): string {
         { path, cause },
       );
     }
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new LoomError(
       "LIBRARY",
       `Can't write the native library to "${path}": ${reason}. ` +

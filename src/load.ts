@@ -11,17 +11,11 @@ import { type Image, READ_PAGES } from "./image.ts";
 import { MAXIMUM_SIZE_32, runsOf, WASM_PAGE_SIZE } from "./layout.ts";
 import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
+import { readPages } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { Region } from "./region.ts";
 import { growTo } from "./wasm_memory.ts";
-import {
-  ifPresent,
-  quietly,
-  readFully,
-  type Storage,
-  type StorageFile,
-  writeFully,
-} from "./storage.ts";
+import { ifPresent, quietly, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
 /** A region that is ready to be used. */
 export interface LoadedRegion {
@@ -43,14 +37,14 @@ export function* loadRegion(
 ): Protocol<LoadedRegion> {
   const memory = settings.memory ?? newMemory(settings);
   const mapped = settings.load === "map" && image !== undefined && image.file.descriptor >= 0;
-  const pages = pending?.control.total ?? image?.pages ?? 0;
+  const pages = pending?.content.total ?? image?.pages ?? 0;
   if (settings.follows) growTo(memory, pages * settings.pageSize, settings.directory);
   const region = new Region(library, memory, settings, mapped);
   let scratch: Scratch | undefined;
   function* release(): Protocol<void> {
     region.detach();
     if (scratch) yield* scratch.remove();
-    if (pending) yield* quietly(perform(pending.memory.close()));
+    if (pending) yield* quietly(perform(pending.source.file.close()));
   }
   try {
     const saved = pages > 0 || attachment.bytes !== undefined;
@@ -112,11 +106,11 @@ function* fill(region: Region, image: Image, pages: number, mapped: boolean): Pr
 /** Puts the pages of a pending patch over those of the image, in memory only. */
 export function* overlay(
   region: Region,
-  { control, memory }: PendingPatch,
+  { content, source }: PendingPatch,
 ): Protocol<void> {
-  for (const { first, count, index } of runsOf(control.pages, READ_PAGES)) {
+  for (const { first, count, index } of runsOf(content.pages, READ_PAGES)) {
     region.openDirty(first, count);
-    yield* readFully(memory, region.bytes(first, count), index * region.pageSize);
+    yield* readPages(source, index, region.bytes(first, count), region.pageSize);
   }
 }
 

@@ -19,7 +19,7 @@ import { type Native, native } from "./native.ts";
 import { OpenLoom } from "./open_loom.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
 import { type Protocol, run, runSync } from "./protocol.ts";
-import type { Recovery } from "./recovery.ts";
+import type { Recovery } from "./evidence.ts";
 import { SaveProgress, type SaveReport } from "./save.ts";
 import { checkedSave, type SaveOptions, type Saving } from "./save_options.ts";
 import { type LoomStats, statsOf } from "./stats.ts";

@@ -3,11 +3,13 @@
  * aside, a torn end cut off, an image taken as it is. Nothing is thrown away: what
  * goes is kept under another name first, durably, and never over something older.
  */
+import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, openDirectory, replacePageSize } from "./directory.ts";
 import { type Care, filesOf, looking, pageSizeOf, prospect, type Trouble } from "./inspect.ts";
+import type { Recovery } from "./evidence.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { CONTROL_LIMIT, type Recovery } from "./recovery.ts";
+import { CONTROL_LIMIT } from "./recovery.ts";
 import { ifPresent, quietly, readFully, type Storage, writeFully } from "./storage.ts";
 
 /** What may be done that open doesn't do by itself. */
@@ -123,7 +125,7 @@ function* remedyFor(
   { code, path }: Trouble,
 ): Protocol<Remedy | undefined> {
   const isAbout = (name: string) => path === join(directory, name);
-  if (isAbout(FILES.control)) {
+  if (isAbout(FILES.control) || isAbout(FILES.journal)) {
     const patches = ["CORRUPT_PATCH", "PATCH_VERSION", "TOO_BIG"];
     return patches.includes(code) ? "setPatchAside" : undefined;
   }
@@ -149,17 +151,21 @@ type Step = (storage: Storage, directory: string, options: MendOptions) => Proto
 const STEPS: Record<Remedy, Step> = {
   /**
    * Alone, each of the two files would be litter to the next open: while memory.bin
-   * moves, control.bin is there twice.
+   * moves, control.bin is there twice. Where the image needs a journal that one is
+   * meant, and the patch means nothing.
    */
   *setPatchAside(storage, directory) {
-    const names = [FILES.control, FILES.memory];
-    const [control, memory] = yield* asideNames(storage, directory, names);
+    const names = [FILES.control, FILES.memory, FILES.journal];
+    const [control, memory, journal] = yield* asideNames(storage, directory, names);
+    const moved = yield* moveAside(storage, directory, FILES.journal, journal);
+    const forgotten = yield* forgetJournal(storage, directory);
+    if (moved || forgotten) return moved ? [journal] : [];
     const copied = yield* copyAside(storage, directory, FILES.control, control);
-    const moved = yield* moveAside(storage, directory, FILES.memory, memory);
+    const hasMemory = yield* moveAside(storage, directory, FILES.memory, memory);
     if (copied) yield* perform(storage.remove(join(directory, FILES.control)));
     else yield* moveAside(storage, directory, FILES.control, control);
     yield* perform(storage.syncDirectory(directory));
-    return moved ? [control, memory] : [control];
+    return hasMemory ? [control, memory] : [control];
   },
   *setAttachmentAside(storage, directory) {
     const free = yield* asideNames(storage, directory, ATTACHMENTS);
@@ -206,6 +212,22 @@ const STEPS: Record<Remedy, Step> = {
     return [aside];
   },
 };
+
+/** Has the image say that it needs no journal; false where it said so before. */
+function* forgetJournal(storage: Storage, directory: string): Protocol<boolean> {
+  const pageSize = yield* pageSizeOf(storage, directory);
+  const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "update");
+  if (!checksums) return false;
+  try {
+    const { identity } = checksums;
+    if (!identity || identity.journal === 0n) return false;
+    yield* checksums.identify({ ...identity, journal: 0n });
+    yield* checksums.sync();
+    return true;
+  } finally {
+    yield* checksums.close();
+  }
+}
 
 /** Names for what is set aside, all with the first number that none of them has. */
 function* asideNames(storage: Storage, directory: string, names: string[]): Protocol<string[]> {

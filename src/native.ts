@@ -7,7 +7,7 @@
  * file; the copy embedded in the module graph, written once to a cache.
  */
 import embedded from "../ffi/lib/x86_64-unknown-linux-gnu.json" with { type: "json" };
-import { LoomError, SystemError } from "./errors.ts";
+import { LoomError, messageOf, SystemError } from "./errors.ts";
 import { pathOfFileUrl } from "./file_url.ts";
 import { cacheLibrary, permitted } from "./library_cache.ts";
 
@@ -338,7 +338,7 @@ function bind(path: string, name: keyof Functions): unknown {
         { path, cause },
       );
     }
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new LoomError(
       "LIBRARY",
       `Can't load the native library "${path}" (this is ${Deno.build.target}): ${reason}. ${BUILD}`,

@@ -7,6 +7,7 @@
  */
 import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { FreeSpace } from "./free_space.ts";
+import { messageOf } from "./errors.ts";
 import { type Guest, startGuest } from "./guest.ts";
 import { Health } from "./health.ts";
 import type { Image } from "./image.ts";
@@ -66,6 +67,7 @@ export class OpenLoom {
       dryRun,
       adopt,
       verify,
+      journal: settings.journal,
     });
     try {
       const moved = guest &&
@@ -106,7 +108,7 @@ export class OpenLoom {
       yield* rollback(this.loaded, this.image);
       this.guest?.restore(this.directory.attachment.bytes);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.health.fail(`a rollback could not be finished: ${reason}`);
       throw error;
     }
@@ -116,10 +118,15 @@ export class OpenLoom {
   /** Gives everything back. What wasn't saved is lost. */
   *close(): Protocol<void> {
     this.health.close();
-    const { image, files, attachment, lock } = this.directory;
+    const { image, files, journal, attachment, lock } = this.directory;
     if (!this.settings.dryRun) {
-      yield* quietly(files.remove());
-      if (image && !this.health.failed) yield* quietly(image.withdraw());
+      if (image && !this.health.failed) yield* quietly(journal.rest(image, files));
+      // What brings back the saves that the image may not have yet.
+      if (journal.isInUse) yield* quietly(files.close());
+      else yield* quietly(files.remove());
+      yield* quietly(journal.close());
+      const atRest = !this.health.failed && !journal.isInUse;
+      if (image && atRest) yield* quietly(image.withdraw());
     }
     if (image) yield* quietly(image.close());
     yield* attachment.close();
@@ -128,11 +135,12 @@ export class OpenLoom {
   }
 
   #target(): SaveTarget {
-    const { image, files, attachment } = this.directory;
+    const { image, files, journal, attachment } = this.directory;
     return {
       region: this.region,
       image: image!,
       files,
+      journal,
       attachment,
       watermarks: this.freeSpace.watermarks,
       fail: (reason) => this.health.fail(reason),

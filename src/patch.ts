@@ -40,6 +40,13 @@ export interface PatchContent {
   checksums: Uint32Array;
 }
 
+/** Where the pages of a patch can be read. */
+export interface PageSource {
+  file: StorageFile;
+  /** Where each begins, in bytes; one after the other from the beginning where not given. */
+  positions?: number[];
+}
+
 /** A control.bin as it was found. */
 export interface Control extends PatchContent {
   version: number;
@@ -160,31 +167,67 @@ export function* verifyMemory(
   if (size !== expected) {
     return `memory.bin is ${size} bytes where control.bin says ${expected}`;
   }
-  const buffer = new Uint8Array(Math.min(READ_PAGES, content.pages.length) * pageSize);
+  const page = yield* firstWrongPage({ file: memory }, content, pageSize);
+  if (page !== undefined) return `page ${page} in memory.bin doesn't match its checksum`;
+}
+
+/** The first page that can't be read, or isn't what the records say. */
+export function* firstWrongPage(
+  source: PageSource,
+  content: PatchContent,
+  pageSize: number,
+): Protocol<number | undefined> {
+  const { pages, checksums } = content;
+  const buffer = new Uint8Array(Math.min(READ_PAGES, pages.length) * pageSize);
   const sums = new Uint32Array(READ_PAGES);
-  for (let index = 0; index < content.pages.length; index += READ_PAGES) {
-    const count = Math.min(READ_PAGES, content.pages.length - index);
+  for (let index = 0; index < pages.length; index += READ_PAGES) {
+    const count = Math.min(READ_PAGES, pages.length - index);
     const bytes = buffer.subarray(0, count * pageSize);
-    const length = yield* readFully(memory, bytes, index * pageSize);
-    if (length < bytes.length) return `memory.bin ends early`;
+    const whole = Math.floor((yield* readPages(source, index, bytes, pageSize)) / pageSize);
     checksumPages(wordsOf(bytes), pageSize / 4, sums.subarray(0, count));
     for (let at = 0; at < count; at++) {
-      if (sums[at] !== content.checksums[index + at]) {
-        return `page ${content.pages[index + at]} in memory.bin doesn't match its checksum`;
-      }
+      if (at >= whole || sums[at] !== checksums[index + at]) return pages[index + at];
     }
   }
 }
 
+/** Reads pages of a patch, from the one with that index on. Says how many bytes. */
+export function* readPages(
+  { file, positions }: PageSource,
+  index: number,
+  into: Uint8Array,
+  pageSize: number,
+): Protocol<number> {
+  if (!positions) return yield* readFully(file, into, index * pageSize);
+  let done = 0;
+  while (done < into.length) {
+    const bytes = into.subarray(done, done + pageSize);
+    const length = yield* readFully(file, bytes, positions[index + done / pageSize]);
+    if (length < pageSize) break;
+    done += pageSize;
+  }
+  return done;
+}
+
+/** Applies a verified patch to the image and syncs it. */
+export function* applyPatch(
+  source: PageSource | undefined,
+  content: PatchContent,
+  image: Image,
+): Protocol<void> {
+  yield* writePatch(source, content, image);
+  yield* image.sync();
+}
+
 /**
- * Applies a verified patch to the image and syncs it. Doing it twice, or again
- * after it was cut short, gives the same image.
+ * Writes a verified patch to the image. Doing it twice, or again after it was cut short,
+ * gives the same image.
  *
  * The pages go first and the length last: an image that is shorter than it was
  * then always carries pages of the patch too, which recovery can see.
  */
-export function* applyPatch(
-  memory: StorageFile | undefined,
+export function* writePatch(
+  source: PageSource | undefined,
   content: PatchContent,
   image: Image,
 ): Protocol<void> {
@@ -193,11 +236,10 @@ export function* applyPatch(
   const buffer = new Uint8Array(Math.min(READ_PAGES, content.pages.length) * pageSize);
   for (const run of runsOf(content.pages, READ_PAGES)) {
     const bytes = buffer.subarray(0, run.count * pageSize);
-    yield* readFully(memory!, bytes, run.index * pageSize);
+    yield* readPages(source!, run.index, bytes, pageSize);
     yield* image.write(run.first, bytes);
   }
   // Even where it seems to have its length: a sync that failed may have lost that.
   yield* perform(image.file.truncate(content.total * pageSize));
   yield* image.resize(content.total);
-  yield* image.sync();
 }

@@ -4,6 +4,7 @@
  * emptied of meaning: names are the dearest part of a small save. Files that are
  * written in place again need no new blocks either.
  */
+import { wordsOf } from "./checksum.ts";
 import type { Image } from "./image.ts";
 import { FILES, join } from "./layout.ts";
 import {
@@ -93,6 +94,21 @@ export class PatchFiles {
     this.#control = new PatchFile(storage, path("spareControl"), path("control"));
   }
 
+  /** Whether both files have the names of a patch, and lie there between saves. */
+  get haveNames(): boolean {
+    return this.#memory.isNamed && this.#control.isNamed;
+  }
+
+  /** Of control.bin, while it is open. */
+  get controlFile(): StorageFile | undefined {
+    return this.#control.file;
+  }
+
+  /** Word 1 of the last control.bin that was written. */
+  get controlChecksum(): number {
+    return wordsOf(this.#bytes)[1];
+  }
+
   /** Writes the next pages of the patch, which lie in pieces of one buffer. */
   *append(pieces: Uint8Array[], position: number): Protocol<void> {
     const file = yield* this.#memory.open();
@@ -127,18 +143,43 @@ export class PatchFiles {
    * known to belong here, or not to.
    */
   *announce(content: PatchContent, image: Image): Protocol<void> {
-    const length = content.pages.length * image.pageSize;
+    yield* this.#encode(content, image.pageSize);
+    if (!this.#control.file) {
+      const control = yield* this.#control.open();
+      this.#inode = (yield* perform(control.state())).inode;
+    }
+    yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
+  }
+
+  /** Gives memory.bin its length, and makes the bytes of control.bin. */
+  *#encode(content: PatchContent, pageSize: number): Protocol<void> {
+    const length = content.pages.length * pageSize;
     const memory = yield* this.#memory.open();
     if (this.#memory.bytes !== length) {
       yield* perform(memory.truncate(length));
       this.#memory.bytes = length;
     }
     this.#bytes = encodeControl(content);
-    if (!this.#control.file) {
-      const control = yield* this.#control.open();
-      this.#inode = (yield* perform(control.state())).inode;
+  }
+
+  /** Writes control.bin: from now on a patch can be found. */
+  *#write(): Protocol<void> {
+    const control = this.#control.file!;
+    this.#isPending = true;
+    if (this.#bytes.length < this.#control.bytes) {
+      yield* perform(control.truncate(this.#bytes.length));
     }
-    yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
+    yield* writeFully(control, this.#bytes, 0);
+    this.#control.bytes = this.#bytes.length;
+  }
+
+  /**
+   * Ends a patch that need not be durable, for a save that the journal has committed: if
+   * this process is killed while it applies that, Vere finds the save all the same.
+   */
+  *shadow(content: PatchContent, pageSize: number): Protocol<void> {
+    yield* this.#encode(content, pageSize);
+    yield* this.#write();
   }
 
   /**
@@ -156,18 +197,13 @@ export class PatchFiles {
    * yet. When it returns the patch is committed.
    */
   *commit(image: Image, announced: boolean): Protocol<void> {
-    const control = this.#control.file!;
-    const hasNames = this.#memory.isNamed && this.#control.isNamed;
-    this.#isPending = true;
-    if (this.#bytes.length < this.#control.bytes) {
-      yield* perform(control.truncate(this.#bytes.length));
-    }
-    yield* writeFully(control, this.#bytes, 0);
-    this.#control.bytes = this.#bytes.length;
+    const { haveNames } = this;
+    yield* this.#write();
     yield* this.#memory.rename(true);
     yield* this.#control.rename(true);
+    const control = this.#control.file!;
     const files = announced ? [control] : [control, this.#memory.file!, image.checksums!.file];
-    yield* perform(this.storage.syncTogether(files, hasNames ? undefined : this.directory));
+    yield* perform(this.storage.syncTogether(files, haveNames ? undefined : this.directory));
   }
 
   /**
@@ -176,14 +212,14 @@ export class PatchFiles {
    *
    * A disk writes a sector whole or not at all. Where control.bin has several, the first
    * says durably that the patch was applied before the others are emptied: half of a patch
-   * would be taken for damage.
+   * would be taken for damage. Of a save that is in the journal it means nothing.
    */
-  *retire(): Protocol<void> {
+  *retire(journaled: boolean): Protocol<void> {
     const { bytes, file } = this.#control;
     const retired = retiredControl(bytes);
     yield* writeFully(file!, retired.subarray(0, SECTOR_BYTES), 0);
     if (bytes > SECTOR_BYTES) {
-      yield* perform(file!.sync());
+      if (!journaled) yield* perform(file!.sync());
       yield* writeFully(file!, retired.subarray(SECTOR_BYTES), SECTOR_BYTES);
     }
     if (this.#applied++ === 0) {
@@ -219,6 +255,15 @@ export class PatchFiles {
       else yield* this.#memory.remove();
     }
     if (hadNames) yield* perform(this.storage.syncDirectory(this.directory));
+  }
+
+  /** Closes the files and leaves them as they are. */
+  *close(): Protocol<void> {
+    try {
+      yield* this.#control.close();
+    } finally {
+      yield* this.#memory.close();
+    }
   }
 }
 

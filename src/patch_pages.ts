@@ -11,6 +11,12 @@ import type { PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 
+/** Where the pages go: to memory.bin, or to the journal. */
+export interface PageSink {
+  /** Writes the next pages, which lie in pieces of one buffer, at a place of its own. */
+  append(pieces: Uint8Array[], position: number): Protocol<void>;
+}
+
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
 /** The same beside the program, whose turns each step waits for; they are copied first. */
@@ -81,9 +87,9 @@ export class PatchPages {
     region.imagePages = this.plan.old;
   }
 
-  /** Hashes the pages and writes those that changed to memory.bin. */
-  *write(): Protocol<void> {
-    const { image, files, region } = this.target;
+  /** Hashes the pages and writes those that changed. */
+  *write(sink: PageSink): Protocol<void> {
+    const { image, region } = this.target;
     const { pageSize } = region;
     let scratch: Uint8Array | undefined;
     const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
@@ -119,7 +125,26 @@ export class PatchPages {
           bytes?.subarray(first * pageSize, (first + count) * pageSize) ??
             region.bytes(first, count),
       );
-      if (pieces.length > 0) yield* files.append(pieces, position);
+      if (pieces.length > 0) yield* sink.append(pieces, position);
+    }
+  }
+
+  /** Writes the pages once more, as they are in the save. */
+  *copy(sink: PageSink): Protocol<void> {
+    const { region } = this.target;
+    let position = 0;
+    for (const batch of this.#batches(this.pages)) {
+      const length = batch.length * region.pageSize;
+      const pieces: Uint8Array[] = [];
+      if (this.#held) {
+        const bytes = region.staging(batch.length);
+        yield* perform(region.held.gather(batch, bytes, null));
+        pieces.push(bytes);
+      } else {
+        for (const { first, count } of runsOf(batch)) pieces.push(region.bytes(first, count));
+      }
+      yield* sink.append(pieces, position);
+      position += length;
     }
   }
 

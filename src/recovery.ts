@@ -8,8 +8,22 @@
  */
 import type { Attachment, Condition } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
+import {
+  contentOf,
+  type Evidence,
+  type Origin,
+  type Recovery,
+  type Verdict,
+} from "./evidence.ts";
 import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
+import {
+  decideJournal,
+  examineJournal,
+  expectNoJournal,
+  leaveJournal,
+  stayWithout,
+} from "./journal_recovery.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import {
   applyPatch,
@@ -25,56 +39,13 @@ import {
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.ts";
 
-/** What was found at open, and done about it. */
-export interface Recovery {
-  /**
-   * `none`: there was no patch, or only its empty files. `applied`: a committed one was applied.
-   * `discarded`: one that was never committed, or had been applied in full, was
-   * removed. `orphan removed`: a memory.bin without its control.bin was removed.
-   */
-  patch: "none" | "applied" | "discarded" | "orphan removed";
-  /** Why, where there is more to say. */
-  reason?: string;
-}
-
-/** The patch files of a directory, open, and what is known of them. */
-export interface Evidence {
-  control?: Control;
-  memory?: StorageFile;
-  /** Why the patch isn't whole; undefined if it is. */
-  torn?: string;
-  /** How many of its pages the image already carries, and the first of them. */
-  carried: number;
-  firstCarried?: number;
-  /** A page that it lists and the image doesn't carry. */
-  missing?: number;
-  /** A page of it that is neither what the image had nor what the patch says. */
-  between?: number;
-  /** Whether the image is exactly what the patch would make of it. */
-  complete: boolean;
-  origin: Origin;
-}
-
-/**
- * What the image says of a whole control.bin. `announced`: it is the save that was
- * coming. `applied`: it is the one that came last. `in flight`: it is in the file
- * for the one after that, whose announcement was lost with it. `foreign`: none of
- * these. `unknown`: the image says nothing.
- */
-export type Origin = "unknown" | "announced" | "applied" | "in flight" | "foreign";
-
-/** What to do about the evidence. */
-export type Verdict =
-  | { action: "none" }
-  | { action: "apply" }
-  | { action: "discard"; patch: Exclude<Recovery["patch"], "applied">; reason: string };
-
 /** The table: DESIGN's, row by row. */
 export function decide(evidence: Evidence, loomPages: number, directory: string): Verdict {
-  const { control, memory, torn } = evidence;
+  if (evidence.journal) return decideJournal(evidence, loomPages, directory);
+  const { control, source, torn } = evidence;
   const path = join(directory, FILES.control);
   if (!control) {
-    return memory
+    return source
       ? { action: "discard", patch: "orphan removed", reason: "memory.bin had no control.bin" }
       : { action: "none" };
   }
@@ -147,13 +118,15 @@ function corrupt(path: string, what: string, page?: number): LoomError {
   );
 }
 
-/** Reads the patch files and compares them with the image. The caller closes `memory`. */
+/** Reads patch or journal and compares it with the image. The caller closes the source. */
 export function* examine(
   storage: Storage,
   directory: string,
   pageSize: number,
   image: Image | undefined,
 ): Protocol<Evidence> {
+  if (image && image.journal !== 0n) return yield* examineJournal(storage, directory, image);
+  if (image && !image.checksums?.identity) yield* expectNoJournal(storage, directory, image);
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
   let inode = 0n;
@@ -167,7 +140,8 @@ export function* examine(
   }
   const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
   const origin = yield* originOf(control, inode, image);
-  const evidence: Evidence = { control, memory, carried: 0, complete: false, origin };
+  const source = memory && { file: memory };
+  const evidence: Evidence = { control, source, carried: 0, complete: false, origin };
   if (!control) return evidence;
   try {
     evidence.torn = control.torn;
@@ -274,20 +248,27 @@ export function* recover(
   image: Image,
   attachment: Attachment,
 ): Protocol<Recovery> {
-  if (verdict.action === "apply") {
-    yield* syncPatch(storage, directory, evidence.memory!, image);
-    yield* applyPatch(evidence.memory, evidence.control!, image);
+  if (evidence.journal) {
+    yield* leaveJournal(storage, directory, evidence.journal, verdict, image);
+  } else {
+    yield* stayWithout(storage, directory, image);
+    if (verdict.action === "apply") {
+      yield* syncPatch(storage, directory, evidence.source!.file, image);
+      yield* applyPatch(evidence.source, evidence.control!, image);
+    }
   }
   yield* attachment.settle(yield* conditions(evidence, verdict, image));
-  if (verdict.action === "none") return { patch: "none" };
-  if (verdict.action === "apply") {
-    yield* removePatch(storage, directory);
-    return { patch: "applied" };
-  }
-  yield* removePatch(storage, directory);
-  return verdict.patch === "none"
-    ? { patch: "none" }
-    : { patch: verdict.patch, reason: verdict.reason };
+  if (verdict.action !== "none") yield* removePatch(storage, directory);
+  return recoveryOf(evidence, verdict);
+}
+
+/** What is told of a verdict that was carried out. */
+export function recoveryOf(evidence: Evidence, verdict: Verdict): Recovery {
+  // After a kill, and no power cut, the image has all that the journal brings.
+  const wasThere = evidence.journal !== undefined && evidence.complete;
+  if (verdict.action === "apply") return { patch: wasThere ? "none" : "applied" };
+  if (verdict.action === "none" || verdict.patch === "none") return { patch: "none" };
+  return { patch: verdict.patch, reason: verdict.reason };
 }
 
 /** What an attachment may have waited for, once a verdict was carried out. */

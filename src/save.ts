@@ -7,10 +7,10 @@
  * Seed: u3e_save, _ce_patch_compose.
  */
 import { countBits, endOfBits, runsOfBits, wordsFor } from "./bitmap.ts";
-import { LoomError } from "./errors.ts";
+import { LoomError, messageOf } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
-import { pagesFor, type Run, runsOf } from "./layout.ts";
+import { DEFAULT_PAGE_SIZE, pagesFor, type Run, runsOf } from "./layout.ts";
 import { checksumOfControl } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
@@ -51,7 +51,7 @@ export interface SaveReport {
   truncated: number;
   /** In the image now. */
   imagePages: number;
-  /** Bytes written to the patch and to the image. */
+  /** Bytes of pages that were written: to the journal or the patch, and to the image. */
   bytes: number;
   /** Milliseconds per phase. */
   ms: SavePhases;
@@ -69,16 +69,20 @@ export interface SaveSettings {
 /** How far a save is, for whoever wants to stop it or waits for the commit. */
 export class SaveProgress {
   #committed = false;
-  #canBeUndone = true;
+  #finishes = false;
+  #isUndisturbed = false;
   readonly #commit = Promise.withResolvers<void>();
 
   get committed(): boolean {
     return this.#committed;
   }
 
-  /** Until the commit, or until it turns out that there is nothing to commit. */
+  /**
+   * Until the commit, or until it turns out that there is nothing to commit; but not while
+   * something goes on that must be done as a whole.
+   */
   get canBeUndone(): boolean {
-    return this.#canBeUndone;
+    return !this.#finishes && !this.#isUndisturbed;
   }
 
   /** Fulfilled at the commit. */
@@ -94,7 +98,17 @@ export class SaveProgress {
 
   /** From now on the save is brought to its end. */
   finish(): void {
-    this.#canBeUndone = false;
+    this.#finishes = true;
+  }
+
+  /** Does something as a whole, or not at all. */
+  *undisturbed<T>(protocol: Protocol<T>): Protocol<T> {
+    this.#isUndisturbed = true;
+    try {
+      return yield* protocol;
+    } finally {
+      this.#isUndisturbed = false;
+    }
   }
 }
 
@@ -104,13 +118,14 @@ export function* save(
   settings: SaveSettings,
   progress: SaveProgress,
 ): Protocol<SaveReport> {
-  const { region, image, files, attachment } = target;
+  const { region, image, files, journal, attachment } = target;
   const carried = settings.attachment && attachment.differs(settings.attachment)
     ? settings.attachment
     : undefined;
   const clock = new Clock();
   const plan = collect(target, settings);
   const patch = new PatchPages(target, plan);
+  let journaled = false;
   try {
     if (settings.hold) {
       patch.hold();
@@ -119,20 +134,22 @@ export function* save(
     }
     clock.lap("collect");
     yield* image.expectUntouched();
-    yield* patch.write();
+    journaled = yield* progress.undisturbed(admit(target, plan, carried !== undefined));
+    yield* patch.write(journaled ? journal : files);
     clock.lap("write");
     const content = patch.content();
     const changes = patch.pages.length > 0 || plan.total !== plan.old || carried;
+    const needsRoom = image.needsRoom(plan.total);
     // What is known anyhow, and needs no room, takes one sync; anything else two.
-    const announced = carried !== undefined || !files.replaces(content) ||
-      image.needsRoom(plan.total);
+    const announced = needsRoom ||
+      !journaled && (carried !== undefined || !files.replaces(content));
     const more: StorageFile[] = [];
     if (carried) {
       yield* files.outlive(content);
       const key = BigInt(checksumOfControl(content));
       more.push(yield* attachment.prepare(carried, { kind: "patch", key }));
     }
-    if (changes) {
+    if (changes && !journaled) {
       yield* files.announce(content, image);
       if (announced) yield* files.syncAnnounced(image, more);
     }
@@ -141,7 +158,8 @@ export function* save(
     clock.lap("reserve");
     expectWhole(region, image);
     if (changes) {
-      yield* files.commit(image, announced);
+      if (journaled) yield* journal.commit(content, region.pageSize);
+      else yield* files.commit(image, announced);
       progress.commit();
     }
     progress.finish();
@@ -154,20 +172,25 @@ export function* save(
   try {
     if (progress.committed) {
       if (plan.total < plan.old) releaseTail(target, plan, settings.hold);
+      if (journaled) yield* shadow(target, patch);
       yield* patch.apply();
       yield* patch.note();
       if (region.tracker.protects) region.held.letGo();
       yield* image.resize(plan.total);
       clock.lap("apply");
-      yield* image.sync(yield* attachment.promote());
-      clock.lap("sync");
-      yield* image.arrive();
-      yield* files.retire();
+      if (journaled) {
+        image.countSaves(1);
+      } else {
+        yield* image.sync(yield* attachment.promote());
+        clock.lap("sync");
+        yield* image.arrive();
+      }
+      yield* files.retire(journaled);
     }
     yield* settle(target, plan, patch, settings.hold);
     clock.lap("settle");
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     target.fail(reason);
     if (!progress.committed) throw cause;
     throw new LoomError(
@@ -241,6 +264,25 @@ function consider(
   for (const { first, count } of runsOf(used)) plan.candidates.push({ first, count });
 }
 
+/** Whether the save goes to the journal, which is made ready for it, or else put to rest. */
+function* admit(
+  { image, files, journal }: SaveTarget,
+  { candidates, total }: Plan,
+  isCarrying: boolean,
+): Protocol<boolean> {
+  const pages = candidates.reduce((sum, { count }) => sum + count, 0);
+  const admitted = !isCarrying && (yield* journal.admit(pages, total, image, files));
+  if (!admitted) yield* journal.rest(image, files);
+  return admitted;
+}
+
+/** Leaves a patch for Vere, which knows no journal, nor any other page size. */
+function* shadow({ files, region }: SaveTarget, patch: PatchPages): Protocol<void> {
+  if (region.pageSize !== DEFAULT_PAGE_SIZE) return;
+  yield* patch.copy(files);
+  yield* files.shadow(patch.content(), region.pageSize);
+}
+
 /**
  * Reserves what the image will need, so that applying can't fail for want of room.
  * Only now is it known which pages changed: holes that were opened stay holes.
@@ -264,14 +306,20 @@ function expectWhole(region: Region, image: Image): void {
 
 /** Undoes a save that was not committed: memory, dirty set and disk are as before. */
 function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
+  const { image, files, journal, attachment } = target;
   try {
     patch.putBack();
-    yield* target.files.abandon();
-    yield* target.attachment.abandon();
-    yield* target.image.releaseReserve();
-    yield* target.image.withdraw();
+    if (journal.isInUse) {
+      yield* journal.retract();
+      yield* image.releaseReserve();
+      return;
+    }
+    yield* files.abandon();
+    yield* attachment.abandon();
+    yield* image.releaseReserve();
+    yield* image.withdraw();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     target.fail(`a save failed and could not be undone: ${reason}`);
   }
 }

@@ -4,6 +4,7 @@
 import type { Attachment } from "./attachment.ts";
 import type { Watermarks } from "./free_space.ts";
 import type { Image } from "./image.ts";
+import type { JournalFile } from "./journal_file.ts";
 import type { Run } from "./layout.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import type { Region } from "./region.ts";
@@ -13,6 +14,7 @@ export interface SaveTarget {
   readonly region: Region;
   readonly image: Image;
   readonly files: PatchFiles;
+  readonly journal: JournalFile;
   readonly attachment: Attachment;
   /** Where the program has set them. */
   readonly watermarks?: Watermarks;

@@ -11,7 +11,7 @@ import { type Loom, open } from "./loom.ts";
 import { native } from "./native.ts";
 import { type LoomOptions, type Settings, settingsOf } from "./options.ts";
 import { run, runSync } from "./protocol.ts";
-import type { Recovery } from "./recovery.ts";
+import type { Recovery } from "./evidence.ts";
 import type { SaveReport } from "./save.ts";
 import type { SaveOptions } from "./save_options.ts";
 import type { LoomStats } from "./stats.ts";

@@ -55,6 +55,16 @@ function late(
   };
 }
 
+/** The syncs of the image that a save in the journal waits for, or its end. */
+function isOfJournal(): (call: Call) => boolean {
+  let journaled = false;
+  return (call) => {
+    if (call.action === "write" && call.name === FILES.journal) journaled = true;
+    if (call.action === "write" && call.name === FILES.spareMemory) journaled = false;
+    return isSync(call) && journaled;
+  };
+}
+
 /** Without any of these, a power cut loses something. */
 export const RULES: Record<string, Rule> = {
   "memory.bin is synced before the save is applied": {
@@ -133,6 +143,81 @@ export const RULES: Record<string, Rule> = {
       isSync(call) && isDirectory(call) && /image\.bin\.new|loom\.json/.test(call.previous)
     ),
   },
+  "a save in the journal is synced before it is applied": {
+    workload: "saves in the journal",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.journal && call.previous === `write ${FILES.journal}`
+    ),
+  },
+  "a journal has its name durably before the image needs it": {
+    workload: "saves in the journal",
+    breach: without((call) =>
+      isSync(call) && isDirectory(call) && call.previous === `sync ${FILES.journal}`
+    ),
+  },
+  "the image says durably that it needs the journal before that has a save": {
+    workload: "saves in the journal",
+    breach: () => {
+      let before = "";
+      return (call, perform) => {
+        const begins = before === "sync loom" && call.previous === `write ${FILES.checksums}`;
+        before = call.previous;
+        return isSync(call) && begins ? undefined : perform();
+      };
+    },
+  },
+  "the image is synced before it says that it needs the journal no more": {
+    workload: "saves in the journal, and patches between them",
+    breach: () => {
+      const ofJournal = isOfJournal();
+      return (call, perform) => {
+        const matches = ofJournal(call);
+        return matches && call.name === FILES.image ? undefined : perform();
+      };
+    },
+  },
+  "its checksums are synced before it says that it needs the journal no more": {
+    workload: "saves in the journal, and patches between them",
+    breach: () => {
+      const ofJournal = isOfJournal();
+      return (call, perform) => {
+        const matches = ofJournal(call) && call.previous === `sync ${FILES.spareControl}`;
+        return matches && call.name === FILES.checksums ? undefined : perform();
+      };
+    },
+  },
+  "a patch beside the journal means nothing, durably, before the image needs that no more": {
+    workload: "saves in the journal, and patches between them",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.spareControl &&
+      call.previous === `sync ${FILES.image}`
+    ),
+  },
+  "the image says durably that it needs the journal no more before that goes": {
+    workload: "saves in the journal",
+    breach: () => {
+      let before = "";
+      return (call, perform) => {
+        const ends = before === `sync ${FILES.checksums}` &&
+          call.previous === `write ${FILES.checksums}`;
+        before = call.previous;
+        return isSync(call) && ends ? undefined : perform();
+      };
+    },
+  },
+  "that the image needs the journal no more is durable before what is left of it goes": {
+    workload: "saves in the journal",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.checksums && call.previous === "list loom"
+    ),
+  },
+  "a journal that is found is synced before it is applied": {
+    workload: "saves in the journal",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.journal &&
+      !/^(write|sync|truncate)/.test(call.previous)
+    ),
+  },
   "an attachment is durable before its save is committed": {
     workload: "attachments",
     breach: without((call) => isSync(call) && isAttachment(call)),
@@ -143,6 +228,20 @@ export const RULES: Record<string, Rule> = {
       isSync(call) && call.name === FILES.spareControl &&
       call.previous === `look at ${FILES.image}`
     ),
+  },
+  "a save in the journal that is undone is undone durably": {
+    workload: "saves in the journal that are undone",
+    breach: () => {
+      // Pages, and what they are; a third write takes that back.
+      let writes = 0;
+      return (call, perform) => {
+        if (call.name !== FILES.journal) writes = 0;
+        else if (call.action === "write") writes++;
+        return isSync(call) && call.name === FILES.journal && writes > 2
+          ? undefined
+          : perform();
+      };
+    },
   },
   "an undone save is undone durably": {
     workload: "a save after one that was undone",

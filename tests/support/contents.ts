@@ -31,9 +31,9 @@ export function contentsOf(directory: string): Record<string, string> {
   return contents;
 }
 
-/** The same of what was saved, without what Loom notes about it. */
+/** The same of what was saved, without what Loom keeps beside it. */
 export function savedContentsOf(directory: string): Record<string, string> {
-  const { "checksums.bin": _notes, ...saved } = contentsOf(directory);
+  const { "checksums.bin": _notes, "journal.bin": _journal, ...saved } = contentsOf(directory);
   return saved;
 }
 

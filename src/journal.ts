@@ -1,0 +1,183 @@
+/**
+ * The journal: small saves, one after the other in one file, so that one write and one
+ * sync commit each. Encodes, decodes and reads its records; what they mean for an image
+ * is for recovery.ts.
+ *
+ * A record is a block that says what it is, then its pages. It belongs to the journal of
+ * a certain number, and follows the record before it; what is left of an earlier journal
+ * in the same file has another number.
+ */
+import { murmurHash3, wordsOf } from "./checksum.ts";
+import { MAXIMUM_PAGES } from "./layout.ts";
+import { firstWrongPage, impossible, type PageSource, type PatchContent } from "./patch.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import { readFully, type StorageFile } from "./storage.ts";
+
+/** What a record begins with; all begin at a multiple of it. */
+export const BLOCK_BYTES = 4096;
+/** No journal is longer. */
+export const JOURNAL_LIMIT_BYTES = 16 << 20;
+/** Seal, magic, journal (two words), sequence, pages in the image, records; one is free. */
+const HEADER_WORDS = 8;
+/** The pages that one record can bring. */
+export const RECORD_LIMIT = (BLOCK_BYTES / 4 - HEADER_WORDS) / 2;
+/** "jrnl", as bytes. */
+const MAGIC = 0x6c6e726a;
+
+/** How long the record of so many pages is. */
+export function recordLength(pages: number, pageSize: number): number {
+  return BLOCK_BYTES + pages * pageSize;
+}
+
+/** The block that a record begins with, as far as it says anything. */
+export function encodeRecord(
+  journal: bigint,
+  sequence: number,
+  { total, pages, checksums }: PatchContent,
+): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(HEADER_WORDS + 2 * pages.length);
+  words[1] = MAGIC;
+  new BigUint64Array(words.buffer, 8, 1)[0] = journal;
+  words.set([sequence, total, pages.length], 4);
+  for (let index = 0; index < pages.length; index++) {
+    words[HEADER_WORDS + 2 * index] = pages[index];
+    words[HEADER_WORDS + 1 + 2 * index] = checksums[index];
+  }
+  const bytes = new Uint8Array(words.buffer);
+  words[0] = murmurHash3(bytes.subarray(4));
+  return bytes;
+}
+
+/** A record's first block, as it was found. */
+interface Found extends PatchContent {
+  sequence: number;
+}
+
+/** What a block says, if it begins a record of this journal. */
+function decodeRecord(block: Uint32Array, journal: bigint): Found | undefined {
+  const [seal, magic, , , sequence, total, count] = block;
+  if (magic !== MAGIC || count > RECORD_LIMIT) return undefined;
+  if (new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0] !== journal) {
+    return undefined;
+  }
+  const words = block.subarray(0, HEADER_WORDS + 2 * count);
+  if (
+    murmurHash3(new Uint8Array(words.buffer, words.byteOffset + 4, words.length * 4 - 4)) !==
+      seal
+  ) {
+    return undefined;
+  }
+  const records = words.subarray(HEADER_WORDS);
+  const pages = records.filter((_, index) => index % 2 === 0);
+  const checksums = records.filter((_, index) => index % 2 === 1);
+  return { sequence, total, pages, checksums };
+}
+
+/** All records of a journal as one patch, the last content of each page. */
+export interface JournalContent extends PatchContent {
+  source: PageSource;
+  /** How many saves it holds. */
+  saves: number;
+  /** The record after the last whole one, where some of it is there. */
+  torn?: TornRecord;
+  /** What no writer could have left. */
+  damage?: string;
+}
+
+/** A record of which a page is wrong. */
+export interface TornRecord extends PatchContent {
+  wrongPage: number;
+  /** Whether the journal had brought a page with that content before. */
+  isKnown(page: number, checksum: number): boolean;
+}
+
+/** Reads the records of a journal, for an image of so many pages. */
+export function* readJournal(
+  file: StorageFile,
+  journal: bigint,
+  pageSize: number,
+  imagePages: number,
+): Protocol<JournalContent> {
+  const size = yield* perform(file.size());
+  const latest = new Map<number, { checksum: number; position: number }>();
+  const known = new Map<number, Set<number>>();
+  let [at, saves, total] = [0, 0, imagePages];
+  let torn: TornRecord | undefined;
+  let damage: string | undefined;
+  if (size > JOURNAL_LIMIT_BYTES) {
+    damage = `is ${size} bytes long, which no writer could have written`;
+  }
+  while (!damage && at + BLOCK_BYTES <= size) {
+    const found = decodeRecord(yield* readBlock(file, at), journal);
+    if (found?.sequence !== saves) break;
+    damage = faultOf(found);
+    if (damage) break;
+    const position = at + BLOCK_BYTES;
+    const positions = Array.from(found.pages, (_, index) => position + index * pageSize);
+    const wrongPage = yield* firstWrongPage({ file, positions }, found, pageSize);
+    if (wrongPage !== undefined) {
+      const isKnown = (page: number, checksum: number) =>
+        known.get(page)?.has(checksum) ?? false;
+      torn = { ...found, wrongPage, isKnown };
+      break;
+    }
+    for (const [index, page] of found.pages.entries()) {
+      const checksum = found.checksums[index];
+      latest.set(page, { checksum, position: positions[index] });
+      known.set(page, (known.get(page) ?? new Set()).add(checksum));
+    }
+    total = found.total;
+    at += recordLength(found.pages.length, pageSize);
+    saves++;
+  }
+  if (!damage && (yield* hasLater(file, at, size, journal, saves))) {
+    damage = `is damaged at save ${saves + 1}, which others followed`;
+  }
+  const pages = Uint32Array.from(latest.keys()).sort();
+  const places = Array.from(pages, (page) => latest.get(page)!);
+  return {
+    total,
+    pages,
+    checksums: Uint32Array.from(places, ({ checksum }) => checksum),
+    source: { file, positions: places.map(({ position }) => position) },
+    saves,
+    torn,
+    damage,
+  };
+}
+
+/** What no writer could have written in a record. */
+function faultOf(found: Found): string | undefined {
+  if (found.total > MAXIMUM_PAGES) return `makes the image ${found.total} pages long`;
+  return impossible(found)?.reason;
+}
+
+function* readBlock(file: StorageFile, position: number): Protocol<Uint32Array> {
+  const bytes = new Uint8Array(BLOCK_BYTES);
+  yield* readFully(file, bytes, position);
+  return wordsOf(bytes);
+}
+
+/**
+ * Whether a record follows one that isn't whole: that one was committed then, since no
+ * record is begun before the one before it is.
+ */
+function* hasLater(
+  file: StorageFile,
+  start: number,
+  size: number,
+  journal: bigint,
+  sequence: number,
+): Protocol<boolean> {
+  const buffer = new Uint8Array(256 * BLOCK_BYTES);
+  for (let at = start + BLOCK_BYTES; at < size; at += buffer.length) {
+    const length = yield* readFully(file, buffer, at);
+    const words = wordsOf(buffer);
+    for (let from = 0; from + BLOCK_BYTES <= length; from += BLOCK_BYTES) {
+      const block = words.subarray(from / 4, (from + BLOCK_BYTES) / 4);
+      const found = decodeRecord(block, journal);
+      if (found && found.sequence > sequence) return true;
+    }
+  }
+  return false;
+}

@@ -1,0 +1,222 @@
+/**
+ * The journal on its way: which saves it takes, its file, and when the image is made
+ * durable so that it can begin anew. Writes are in place, into blocks that are there:
+ * a sync finds nothing but data then.
+ */
+import { LoomError, messageOf } from "./errors.ts";
+import type { Image } from "./image.ts";
+import {
+  BLOCK_BYTES,
+  encodeRecord,
+  JOURNAL_LIMIT_BYTES,
+  RECORD_LIMIT,
+  recordLength,
+} from "./journal.ts";
+import { FILES, join } from "./layout.ts";
+import type { PatchContent } from "./patch.ts";
+import type { PatchFiles } from "./patch_files.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import {
+  ifPresent,
+  quietly,
+  type Storage,
+  type StorageFile,
+  writeFully,
+  writePiecesFully,
+} from "./storage.ts";
+
+/** How long the file is at first. */
+const FIRST_BYTES = 64 << 10;
+/** The longest record: what is larger is as well off with a patch. */
+const RECORD_LIMIT_BYTES = 4 << 20;
+/** So many saves that it could take come before it begins, so that a few don't pay for it. */
+const FIRST_PATIENCE = 2;
+const MOST_PATIENCE = 64;
+/** It may be twice as long as the image, and so long where that is small. */
+const SMALL_BYTES = 1 << 20;
+const ZEROS_BYTES = 1 << 20;
+
+export class JournalFile {
+  #file?: StorageFile;
+  /** Its number, as the image says it; 0 while it isn't in use. */
+  #number = 0n;
+  /** Bytes of the file, bytes used, and records. */
+  #capacity = 0;
+  #end = 0;
+  #saves = 0;
+  /** Whether a record's first block may be there that is not committed. */
+  #isBegun = false;
+  /** How long the file may become. */
+  #limit = JOURNAL_LIMIT_BYTES;
+  #waited = 0;
+  #patience = FIRST_PATIENCE;
+
+  /** @param isWanted whether it is to take any save at all */
+  constructor(
+    private readonly storage: Storage,
+    private readonly directory: string,
+    private isWanted: boolean,
+  ) {}
+
+  /** Whether the image may need it. */
+  get isInUse(): boolean {
+    return this.#number !== 0n;
+  }
+
+  /**
+   * Makes ready for a save of so many pages at most, after which the image has `total`;
+   * false where it must be a patch.
+   *
+   * @throws {LoomError} `FAILED` where the image could not be made durable
+   */
+  *admit(
+    pages: number,
+    total: number,
+    image: Image,
+    files: PatchFiles,
+  ): Protocol<boolean> {
+    const length = recordLength(pages, image.pageSize);
+    const fits = this.isWanted && pages > 0 && pages <= RECORD_LIMIT &&
+      length <= RECORD_LIMIT_BYTES + BLOCK_BYTES && total >= image.pages;
+    if (!fits) {
+      this.#waited = 0;
+      return false;
+    }
+    if (!this.isInUse) {
+      if (this.#waited++ < this.#patience || !files.haveNames) return false;
+      try {
+        return yield* this.#begin(length, image, files);
+      } catch (error) {
+        // What a failed sync has left of the file is not known.
+        this.isWanted = false;
+        throw error;
+      }
+    }
+    if (this.#end + length <= this.#capacity) return true;
+    if (yield* this.#grow(this.#end + length, image)) return true;
+    yield* this.#checkpoint(image, files, BigInt(image.saves));
+    return length <= this.#capacity || (yield* this.#grow(length, image));
+  }
+
+  /** Writes the next pages of the record that is under way. */
+  *append(pieces: Uint8Array[], position: number): Protocol<void> {
+    yield* writePiecesFully(this.#file!, pieces, this.#end + BLOCK_BYTES + position);
+  }
+
+  /** Ends the record and makes it durable: the save is committed. */
+  *commit(content: PatchContent, pageSize: number): Protocol<void> {
+    this.#isBegun = true;
+    yield* writeFully(
+      this.#file!,
+      encodeRecord(this.#number, this.#saves, content),
+      this.#end,
+    );
+    yield* perform(this.#file!.sync());
+    this.#isBegun = false;
+    this.#end += recordLength(content.pages.length, pageSize);
+    this.#saves++;
+  }
+
+  /**
+   * Takes a record back that was not committed, durably: it may be found whole otherwise.
+   * After a sync that failed the file is not used any more.
+   */
+  *retract(): Protocol<void> {
+    if (!this.#isBegun) return;
+    this.isWanted = false;
+    yield* writeFully(this.#file!, new Uint8Array(BLOCK_BYTES), this.#end);
+    yield* perform(this.#file!.sync());
+    this.#isBegun = false;
+  }
+
+  /**
+   * Makes the image durable, so that it needs the journal no more.
+   *
+   * @throws {LoomError} `FAILED`
+   */
+  *rest(image: Image, files: PatchFiles): Protocol<void> {
+    if (!this.isInUse) return;
+    yield* this.#checkpoint(image, files, 0n);
+    this.#waited = 0;
+    this.#patience = Math.min(MOST_PATIENCE, this.#patience * 2);
+  }
+
+  /** Closes the file, and removes it where the image doesn't need it. */
+  *close(): Protocol<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    if (!file) return;
+    yield* quietly(perform(file.close()));
+    if (!this.isInUse) yield* ifPresent(this.storage.remove(file.path));
+  }
+
+  /** Creates the file, durably and full of zeros, and has the image say that it counts. */
+  *#begin(length: number, image: Image, files: PatchFiles): Protocol<boolean> {
+    if (!this.#file) {
+      const path = join(this.directory, FILES.journal);
+      yield* ifPresent(this.storage.remove(path));
+      this.#file = yield* perform(this.storage.open(path, "create"));
+      this.#capacity = 0;
+    }
+    if (length > this.#capacity && !(yield* this.#grow(length, image))) return false;
+    yield* perform(this.storage.syncDirectory(this.directory));
+    const number = BigInt(image.saves);
+    // From the first attempt on the image may say so.
+    this.#start(number);
+    yield* image.keepJournal(number, files.controlChecksum);
+    return true;
+  }
+
+  #start(number: bigint): void {
+    this.#number = number;
+    this.#end = 0;
+    this.#saves = 0;
+  }
+
+  /** Makes the file longer, if it may be: with zeros, durably. */
+  *#grow(needed: number, { pages, pageSize }: Image): Protocol<boolean> {
+    let capacity = Math.max(FIRST_BYTES, this.#capacity);
+    while (capacity < needed) capacity *= 2;
+    const most = Math.max(SMALL_BYTES, 2 * pages * pageSize);
+    if (capacity > Math.min(this.#limit, most)) return false;
+    const zeros = new Uint8Array(ZEROS_BYTES);
+    try {
+      for (let at = this.#capacity; at < capacity; at += zeros.length) {
+        yield* writeFully(
+          this.#file!,
+          zeros.subarray(0, Math.min(zeros.length, capacity - at)),
+          at,
+        );
+      }
+      yield* perform(this.#file!.sync());
+    } catch (error) {
+      if (!(error instanceof LoomError) || error.code !== "NO_SPACE") throw error;
+      this.#limit = this.#capacity;
+      yield* perform(this.#file!.truncate(this.#capacity));
+      return false;
+    }
+    this.#capacity = capacity;
+    return true;
+  }
+
+  /**
+   * Makes the image durable, with its checksums, and that no patch is pending; then has it
+   * say which journal counts from now on: another one in the same file, or none (0).
+   */
+  *#checkpoint(image: Image, files: PatchFiles, number: bigint): Protocol<void> {
+    try {
+      yield* image.sync(files.controlFile ? [files.controlFile] : []);
+      yield* image.keepJournal(number, files.controlChecksum);
+    } catch (cause) {
+      const { path } = image;
+      throw new LoomError(
+        "FAILED",
+        `The image "${path}" could not be made durable: ${messageOf(cause)} Nothing new was ` +
+          `saved; all earlier saves are in the journal. Close the loom and open the ` +
+          `directory again: that brings them to the image.`,
+        { path, cause },
+      );
+    }
+    this.#start(number);
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * What open does with a journal that the image needs: its saves are in the image or not,
+ * and all are written there again. A patch that lies beside it means nothing: it is what
+ * was left for Vere, or what a power cut left of that.
+ */
+import { LoomError } from "./errors.ts";
+import type { Evidence, Verdict } from "./evidence.ts";
+import type { Image } from "./image.ts";
+import { type JournalContent, readJournal } from "./journal.ts";
+import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
+import { HEADER_BYTES, retiredControl, writePatch } from "./patch.ts";
+import { perform, type Protocol } from "./protocol.ts";
+import { ifPresent, type Storage, writeFully } from "./storage.ts";
+
+/** Reads the journal and compares it with the image. The caller closes its file. */
+export function* examineJournal(
+  storage: Storage,
+  directory: string,
+  image: Image,
+): Protocol<Evidence> {
+  const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
+  if (!file) throw corrupt(directory, "is gone, and the image needs it");
+  try {
+    const { journal: number, pageSize, checksums } = image;
+    const pages = checksums!.identity!.pages;
+    const journal = yield* readJournal(file, number, pageSize, pages);
+    const carried = yield* carriedOf(journal, image);
+    const complete = yield* isComplete(journal, image);
+    // Vere takes away the patch that it finds, and what it does then no journal knows of.
+    const isOurs = journal.saves === 0 || (yield* hasControl(storage, directory));
+    if (!isOurs) journal.damage ??= "lost its control.bin: another program was here";
+    return { journal, source: journal.source, carried, complete, origin: "announced" };
+  } catch (error) {
+    yield* perform(file.close());
+    throw error;
+  }
+}
+
+function* hasControl(storage: Storage, directory: string): Protocol<boolean> {
+  const file = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
+  if (file) yield* perform(file.close());
+  return file !== undefined;
+}
+
+/** How many pages of a torn record the image has: none, if that was never committed. */
+function* carriedOf({ torn }: JournalContent, image: Image): Protocol<number> {
+  if (!torn) return 0;
+  const buffer = new Uint8Array(image.pageSize);
+  yield* image.checksums!.load();
+  let carried = 0;
+  for (const [index, page] of torn.pages.entries()) {
+    const checksum = torn.checksums[index];
+    const isOld = page >= image.pages || image.checksums!.at(page) === checksum ||
+      torn.isKnown(page, checksum);
+    if (!isOld && (yield* image.checksumOf(page, buffer)) === checksum) carried++;
+  }
+  return carried;
+}
+
+/** Whether the image is what the journal makes of it. */
+function* isComplete(
+  { pages, checksums, total }: JournalContent,
+  image: Image,
+): Protocol<boolean> {
+  const buffer = new Uint8Array(image.pageSize);
+  if ((yield* perform(image.file.size())) !== total * image.pageSize) return false;
+  for (const [index, page] of pages.entries()) {
+    if ((yield* image.checksumOf(page, buffer)) !== checksums[index]) return false;
+  }
+  return true;
+}
+
+/**
+ * Sees that no journal lies beside an image that says nothing of any.
+ *
+ * @throws {LoomError} `CORRUPT_PATCH`
+ */
+export function* expectNoJournal(
+  storage: Storage,
+  directory: string,
+  image: Image,
+): Protocol<void> {
+  const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
+  if (!file) return;
+  yield* perform(file.close());
+  const how = image.checksums ? "damaged" : "gone";
+  throw corrupt(
+    directory,
+    `may hold saves that the image lacks: checksums.bin, which would say so, is ${how}`,
+  );
+}
+
+/** The table's rows for a journal. */
+export function decideJournal(
+  { journal, carried }: Evidence,
+  loomPages: number,
+  directory: string,
+): Verdict {
+  const { damage, torn, saves, total } = journal!;
+  if (damage) throw corrupt(directory, damage);
+  if (torn && carried > 0) {
+    const what =
+      `is damaged (page ${torn.wrongPage} in save ${saves + 1}), and that save had ` +
+      `begun to be applied`;
+    throw corrupt(directory, what, torn.wrongPage);
+  }
+  const most = Math.min(loomPages, MAXIMUM_PAGES);
+  if (total > most) {
+    const path = join(directory, FILES.journal);
+    throw new LoomError(
+      "TOO_BIG",
+      `"${path}" makes the image ${total} pages long, and the loom has ${most}. Nothing was ` +
+        `changed: open with a larger size.`,
+      { path },
+    );
+  }
+  if (saves > 0) return { action: "apply" };
+  return torn
+    ? {
+      action: "discard",
+      patch: "discarded",
+      reason: `never committed: page ${torn.wrongPage} in journal.bin is torn`,
+    }
+    : { action: "discard", patch: "none", reason: "the journal is empty" };
+}
+
+/**
+ * Brings the image all that the journal has, and has it say, durably, that it needs none.
+ * Until then nothing goes; only control.bin stops meaning anything. The file is removed
+ * after that, by whoever removes what isn't needed.
+ */
+export function* leaveJournal(
+  storage: Storage,
+  directory: string,
+  journal: JournalContent,
+  { action }: Verdict,
+  image: Image,
+): Protocol<void> {
+  if (action === "apply") {
+    // Its writer may have died before it synced the last record.
+    yield* perform(journal.source.file.sync());
+    const control = yield* perform(storage.open(join(directory, FILES.control), "update"));
+    try {
+      yield* writePatch(journal.source, journal, image);
+      yield* perform(control.truncate(HEADER_BYTES));
+      yield* writeFully(control, retiredControl(HEADER_BYTES), 0);
+      yield* image.sync([control]);
+    } finally {
+      yield* perform(control.close());
+    }
+  }
+  image.countSaves(journal.saves);
+  yield* image.keepJournal(0n, image.checksums!.identity!.applied);
+}
+
+/**
+ * Where a journal is left that the image says it needs no more, that word may not be
+ * durable yet, since its writer may have died before, or its sync have failed, which makes
+ * the next one forget it. It is said again, and made durable, before anything goes.
+ */
+export function* stayWithout(
+  storage: Storage,
+  directory: string,
+  image: Image | undefined,
+): Protocol<void> {
+  const checksums = image?.checksums;
+  if (!checksums?.identity) return;
+  const names = yield* perform(storage.list(directory));
+  if (!names.includes(FILES.journal)) return;
+  yield* checksums.identify(checksums.identity);
+  yield* checksums.sync();
+}
+
+function corrupt(directory: string, what: string, page?: number): LoomError {
+  const path = join(directory, FILES.journal);
+  return new LoomError(
+    "CORRUPT_PATCH",
+    `The journal "${path}" ${what}. Nothing was changed: keep the directory, and restore it ` +
+      `from a backup, or set the journal aside with "loom recover".`,
+    { path, page },
+  );
+}
