@@ -175,6 +175,7 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
       image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);
     }
     yield* recover(storage, directory, evidence, verdict, image!, attachment);
+    yield* ifPresent(storage.remove(join(directory, FILES.journal)));
     yield* perform(storage.syncDirectory(directory));
     yield* attachment.abandon();
   } finally {

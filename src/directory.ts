@@ -94,7 +94,7 @@ export function* openDirectory(
     );
     yield* checkPageSize(storage, settings, image);
     // Its journal, if it needs one, is all that is believed of it until that was applied.
-    const hadJournal = image !== undefined && image.journal !== 0n;
+    const hadJournal = image !== undefined && image.needsJournal;
     if (settings.adopt && !hadJournal && image) yield* forget(image);
     evidence = yield* examine(storage, directory, settings.pageSize, image);
     const verdict = decide(evidence, settings.loomPages, directory);
@@ -104,6 +104,7 @@ export function* openDirectory(
     let readAll = false;
     if (image && isBelieved) readAll = yield* recognise(image, pending);
     else if (!image && !settings.adopt) yield* expectNoImage(storage, settings, pending);
+    if (!image) yield* expectNoJournal(storage, directory);
     if (settings.verify && isBelieved && image?.checksums) {
       yield* expectAllPages(image, pending);
     }
@@ -131,7 +132,6 @@ export function* openDirectory(
       yield* adoptPages(image);
     }
     yield* files.remove();
-    yield* ifPresent(storage.remove(join(directory, FILES.journal)));
     yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
     yield* ifPresent(storage.remove(join(directory, FILES.newChecksums)));
     yield* ifPresent(storage.remove(join(directory, FILES.newSettings)));
@@ -141,6 +141,7 @@ export function* openDirectory(
     yield* perform(storage.syncDirectory(directory));
     yield* attachment.abandon();
     yield* identifyAgain(image);
+    yield* removeJournal(storage, directory, image);
     return { image, recovery, files, journal, attachment, lock, readAll };
   } catch (error) {
     if (image) yield* quietly(image.close());
@@ -149,6 +150,20 @@ export function* openDirectory(
     lock.release();
     throw error;
   }
+}
+
+/** Without its image a journal is not to be taken for a left one. */
+function* expectNoJournal(storage: Storage, directory: string): Protocol<void> {
+  const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
+  if (!file) return;
+  yield* perform(file.close());
+  const path = join(directory, FILES.image);
+  throw new LoomError(
+    "CORRUPT_IMAGE",
+    `The image "${path}" is gone, and its journal is there. Nothing was changed. Put it ` +
+      `back, or restore it from a backup.`,
+    { path },
+  );
 }
 
 /** Where there is no image there must never have been one. */
@@ -201,6 +216,16 @@ function* identifyAgain(image: Image): Protocol<void> {
   if (same) return;
   const { generation, applied } = yield* savesOf(image, identity);
   yield* image.identify(generation, applied);
+}
+
+/** Removes a journal that is left, once it is durable that the image needs none. */
+function* removeJournal(storage: Storage, directory: string, image: Image): Protocol<void> {
+  const path = join(directory, FILES.journal);
+  const file = yield* ifPresent(storage.open(path, "read"));
+  if (!file) return;
+  yield* perform(file.close());
+  yield* image.checksums!.sync();
+  yield* perform(storage.remove(path));
 }
 
 /** What a dry run makes of a directory: everything is read, nothing is done. */

@@ -28,9 +28,6 @@ export class Image {
   /** Whether some page may have no space of its own on disk yet. */
   #sparse = true;
   #zeroChecksum?: number;
-  /** The number of the journal that it needed when it was opened; 0 for none. */
-  readonly journal: bigint;
-
   private constructor(
     private readonly storage: Storage,
     readonly file: StorageFile,
@@ -38,9 +35,7 @@ export class Image {
     public pages: number,
     /** Undefined where the directory has none yet. */
     public checksums?: ChecksumFile,
-  ) {
-    this.journal = checksums?.identity?.journal ?? 0n;
-  }
+  ) {}
 
   get path(): string {
     return this.file.path;
@@ -207,6 +202,11 @@ export class Image {
       control,
       journal: 0n,
     });
+  }
+
+  /** Whether it says that it needs a journal. */
+  get needsJournal(): boolean {
+    return (this.checksums?.identity?.journal ?? 0n) !== 0n;
   }
 
   /** How many saves it has seen. */

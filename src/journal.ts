@@ -3,9 +3,10 @@
  * sync commit each. Encodes, decodes and reads its records; what they mean for an image
  * is for recovery.ts.
  *
- * A record is a block that says what it is, then its pages. It belongs to the journal of
- * a certain number, and follows the record before it; what is left of an earlier journal
- * in the same file has another number.
+ * A record is a block that says what it is, the same once more, and its pages. It belongs
+ * to the journal of a certain number, and follows the record before it; what is left of an
+ * earlier journal in the same file has another number. Of two blocks that were written
+ * together one alone may rot: a save is not taken for one that never was then.
  */
 import { murmurHash3, wordsOf } from "./checksum.ts";
 import { MAXIMUM_PAGES } from "./layout.ts";
@@ -13,10 +14,14 @@ import { firstWrongPage, impossible, type PageSource, type PatchContent } from "
 import { perform, type Protocol } from "./protocol.ts";
 import { readFully, type StorageFile } from "./storage.ts";
 
-/** What a record begins with; all begin at a multiple of it. */
+/** All records begin at a multiple of it. */
 export const BLOCK_BYTES = 4096;
+/** Two blocks, which a record's pages follow. */
+export const HEAD_BYTES = 2 * BLOCK_BYTES;
+/** A journal is so long, or twice, four times … as long. */
+export const SHORTEST_BYTES = 64 << 10;
 /** No journal is longer. */
-export const JOURNAL_LIMIT_BYTES = 16 << 20;
+export const LONGEST_BYTES = 16 << 20;
 /** Seal, magic, journal (two words), sequence, pages in the image, records; one is free. */
 const HEADER_WORDS = 8;
 /** The pages that one record can bring. */
@@ -26,10 +31,10 @@ const MAGIC = 0x6c6e726a;
 
 /** How long the record of so many pages is. */
 export function recordLength(pages: number, pageSize: number): number {
-  return BLOCK_BYTES + pages * pageSize;
+  return HEAD_BYTES + pages * pageSize;
 }
 
-/** The block that a record begins with, as far as it says anything. */
+/** What a record begins with, as far as it says anything. */
 export function encodeRecord(
   journal: bigint,
   sequence: number,
@@ -43,12 +48,22 @@ export function encodeRecord(
     words[HEADER_WORDS + 2 * index] = pages[index];
     words[HEADER_WORDS + 1 + 2 * index] = checksums[index];
   }
-  const bytes = new Uint8Array(words.buffer);
-  words[0] = murmurHash3(bytes.subarray(4));
+  const block = new Uint8Array(words.buffer);
+  words[0] = murmurHash3(block.subarray(4));
+  const bytes = new Uint8Array(BLOCK_BYTES + block.length);
+  bytes.set(block);
+  bytes.set(block, BLOCK_BYTES);
   return bytes;
 }
 
-/** A record's first block, as it was found. */
+/** Which journal a file begins with, if with any; for where the image doesn't say. */
+export function* firstJournal(file: StorageFile): Protocol<bigint> {
+  const block = yield* readBlock(file, 0);
+  const number = new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0];
+  return decodeRecord(block, number) ? number : 0n;
+}
+
+/** What a record's blocks say, as they were found. */
 interface Found extends PatchContent {
   sequence: number;
 }
@@ -61,12 +76,8 @@ function decodeRecord(block: Uint32Array, journal: bigint): Found | undefined {
     return undefined;
   }
   const words = block.subarray(0, HEADER_WORDS + 2 * count);
-  if (
-    murmurHash3(new Uint8Array(words.buffer, words.byteOffset + 4, words.length * 4 - 4)) !==
-      seal
-  ) {
-    return undefined;
-  }
+  const sealed = new Uint8Array(words.buffer, words.byteOffset + 4, words.length * 4 - 4);
+  if (murmurHash3(sealed) !== seal) return undefined;
   const records = words.subarray(HEADER_WORDS);
   const pages = records.filter((_, index) => index % 2 === 0);
   const checksums = records.filter((_, index) => index % 2 === 1);
@@ -84,9 +95,10 @@ export interface JournalContent extends PatchContent {
   damage?: string;
 }
 
-/** A record of which a page is wrong. */
+/** A record that is not whole. */
 export interface TornRecord extends PatchContent {
-  wrongPage: number;
+  /** The page of it that is wrong; undefined where one of its blocks is. */
+  wrongPage?: number;
   /** Whether the journal had brought a page with that content before. */
   isKnown(page: number, checksum: number): boolean;
 }
@@ -104,18 +116,18 @@ export function* readJournal(
   let [at, saves, total] = [0, 0, imagePages];
   let torn: TornRecord | undefined;
   let damage: string | undefined;
-  if (size > JOURNAL_LIMIT_BYTES) {
-    damage = `is ${size} bytes long, which no writer could have written`;
-  }
-  while (!damage && at + BLOCK_BYTES <= size) {
-    const found = decodeRecord(yield* readBlock(file, at), journal);
+  if (!isLength(size)) damage = `is ${size} bytes long: it was cut, or is something else`;
+  while (!damage && at + HEAD_BYTES <= size) {
+    const blocks = [yield* readBlock(file, at), yield* readBlock(file, at + BLOCK_BYTES)];
+    const both = blocks.map((block) => decodeRecord(block, journal));
+    const found = both[0] ?? both[1];
     if (found?.sequence !== saves) break;
     damage = faultOf(found);
     if (damage) break;
-    const position = at + BLOCK_BYTES;
+    const position = at + HEAD_BYTES;
     const positions = Array.from(found.pages, (_, index) => position + index * pageSize);
     const wrongPage = yield* firstWrongPage({ file, positions }, found, pageSize);
-    if (wrongPage !== undefined) {
+    if (wrongPage !== undefined || !both[0] || !both[1]) {
       const isKnown = (page: number, checksum: number) =>
         known.get(page)?.has(checksum) ?? false;
       torn = { ...found, wrongPage, isKnown };
@@ -144,6 +156,11 @@ export function* readJournal(
     torn,
     damage,
   };
+}
+
+/** Whether a file of so many bytes may be a journal. */
+function isLength(bytes: number): boolean {
+  return bytes >= SHORTEST_BYTES && bytes <= LONGEST_BYTES && (bytes & bytes - 1) === 0;
 }
 
 /** What no writer could have written in a record. */

@@ -6,11 +6,12 @@
 import { LoomError, messageOf } from "./errors.ts";
 import type { Image } from "./image.ts";
 import {
-  BLOCK_BYTES,
   encodeRecord,
-  JOURNAL_LIMIT_BYTES,
+  HEAD_BYTES,
+  LONGEST_BYTES,
   RECORD_LIMIT,
   recordLength,
+  SHORTEST_BYTES,
 } from "./journal.ts";
 import { FILES, join } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
@@ -25,8 +26,6 @@ import {
   writePiecesFully,
 } from "./storage.ts";
 
-/** How long the file is at first. */
-const FIRST_BYTES = 64 << 10;
 /** The longest record: what is larger is as well off with a patch. */
 const RECORD_LIMIT_BYTES = 4 << 20;
 /** So many saves that it could take come before it begins, so that a few don't pay for it. */
@@ -44,10 +43,10 @@ export class JournalFile {
   #capacity = 0;
   #end = 0;
   #saves = 0;
-  /** Whether a record's first block may be there that is not committed. */
+  /** Whether a record may be there that is not committed. */
   #isBegun = false;
   /** How long the file may become. */
-  #limit = JOURNAL_LIMIT_BYTES;
+  #limit = LONGEST_BYTES;
   #waited = 0;
   #patience = FIRST_PATIENCE;
 
@@ -77,7 +76,7 @@ export class JournalFile {
   ): Protocol<boolean> {
     const length = recordLength(pages, image.pageSize);
     const fits = this.isWanted && pages > 0 && pages <= RECORD_LIMIT &&
-      length <= RECORD_LIMIT_BYTES + BLOCK_BYTES && total >= image.pages;
+      length <= RECORD_LIMIT_BYTES + HEAD_BYTES && total >= image.pages;
     if (!fits) {
       this.#waited = 0;
       return false;
@@ -100,7 +99,7 @@ export class JournalFile {
 
   /** Writes the next pages of the record that is under way. */
   *append(pieces: Uint8Array[], position: number): Protocol<void> {
-    yield* writePiecesFully(this.#file!, pieces, this.#end + BLOCK_BYTES + position);
+    yield* writePiecesFully(this.#file!, pieces, this.#end + HEAD_BYTES + position);
   }
 
   /** Ends the record and makes it durable: the save is committed. */
@@ -124,7 +123,7 @@ export class JournalFile {
   *retract(): Protocol<void> {
     if (!this.#isBegun) return;
     this.isWanted = false;
-    yield* writeFully(this.#file!, new Uint8Array(BLOCK_BYTES), this.#end);
+    yield* writeFully(this.#file!, new Uint8Array(HEAD_BYTES), this.#end);
     yield* perform(this.#file!.sync());
     this.#isBegun = false;
   }
@@ -175,12 +174,14 @@ export class JournalFile {
 
   /** Makes the file longer, if it may be: with zeros, durably. */
   *#grow(needed: number, { pages, pageSize }: Image): Protocol<boolean> {
-    let capacity = Math.max(FIRST_BYTES, this.#capacity);
+    let capacity = Math.max(SHORTEST_BYTES, this.#capacity);
     while (capacity < needed) capacity *= 2;
     const most = Math.max(SMALL_BYTES, 2 * pages * pageSize);
     if (capacity > Math.min(this.#limit, most)) return false;
-    const zeros = new Uint8Array(ZEROS_BYTES);
+    const zeros = new Uint8Array(Math.min(ZEROS_BYTES, capacity));
     try {
+      // At once as long as it will be: one that was cut is known by its length.
+      yield* perform(this.#file!.truncate(capacity));
       for (let at = this.#capacity; at < capacity; at += zeros.length) {
         yield* writeFully(
           this.#file!,

@@ -6,26 +6,40 @@
 import { LoomError } from "./errors.ts";
 import type { Evidence, Verdict } from "./evidence.ts";
 import type { Image } from "./image.ts";
-import { type JournalContent, readJournal } from "./journal.ts";
+import { firstJournal, type JournalContent, readJournal, type TornRecord } from "./journal.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import { HEADER_BYTES, retiredControl, writePatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, writeFully } from "./storage.ts";
 
-/** Reads the journal and compares it with the image. The caller closes its file. */
+/**
+ * Reads the journal that the image needs and compares it with it; undefined where it needs
+ * none. The caller closes the file.
+ *
+ * @throws {LoomError} `CORRUPT_PATCH`
+ */
 export function* examineJournal(
   storage: Storage,
   directory: string,
   image: Image,
-): Protocol<Evidence> {
+): Protocol<Evidence | undefined> {
+  const identity = image.checksums?.identity;
+  if (identity && identity.journal === 0n) return undefined;
   const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
+  if (!file && !identity) return undefined;
   if (!file) throw corrupt(directory, "is gone, and the image needs it");
   try {
-    const { journal: number, pageSize, checksums } = image;
-    const pages = checksums!.identity!.pages;
-    const journal = yield* readJournal(file, number, pageSize, pages);
-    const carried = yield* carriedOf(journal, image);
+    const number = identity?.journal ?? (yield* firstJournal(file));
+    const journal = yield* readJournal(file, number, image.pageSize, identity?.pages ?? 0);
     const complete = yield* isComplete(journal, image);
+    if (!identity) {
+      // It may be one that is left over, and the patch what counts.
+      if (journal.saves === 0 || complete) return void (yield* perform(file.close()));
+      const how = image.checksums ? "damaged" : "gone";
+      journal.damage ??= `may hold saves that the image lacks: checksums.bin, which would ` +
+        `say so, is ${how}`;
+    }
+    const carried = yield* carriedOf(journal, image);
     // Vere takes away the patch that it finds, and what it does then no journal knows of.
     const isOurs = journal.saves === 0 || (yield* hasControl(storage, directory));
     if (!isOurs) journal.damage ??= "lost its control.bin: another program was here";
@@ -42,17 +56,19 @@ function* hasControl(storage: Storage, directory: string): Protocol<boolean> {
   return file !== undefined;
 }
 
-/** How many pages of a torn record the image has: none, if that was never committed. */
-function* carriedOf({ torn }: JournalContent, image: Image): Protocol<number> {
-  if (!torn) return 0;
+/** How many pages of a torn record the image has begun to have: none, if it was never committed. */
+function* carriedOf({ torn, pages }: JournalContent, image: Image): Protocol<number> {
+  if (!torn || !image.checksums) return 0;
   const buffer = new Uint8Array(image.pageSize);
-  yield* image.checksums!.load();
+  yield* image.checksums.load();
+  const rewritten = new Set(pages);
   let carried = 0;
   for (const [index, page] of torn.pages.entries()) {
-    const checksum = torn.checksums[index];
-    const isOld = page >= image.pages || image.checksums!.at(page) === checksum ||
-      torn.isKnown(page, checksum);
-    if (!isOld && (yield* image.checksumOf(page, buffer)) === checksum) carried++;
+    const known = page < image.pages ? image.checksums.at(page) : 0;
+    if (known === 0) continue;
+    const checksum = yield* image.checksumOf(page, buffer);
+    const isNew = checksum === torn.checksums[index] && !torn.isKnown(page, checksum);
+    if (checksum !== known && (isNew || !rewritten.has(page))) carried++;
   }
   return carried;
 }
@@ -70,26 +86,6 @@ function* isComplete(
   return true;
 }
 
-/**
- * Sees that no journal lies beside an image that says nothing of any.
- *
- * @throws {LoomError} `CORRUPT_PATCH`
- */
-export function* expectNoJournal(
-  storage: Storage,
-  directory: string,
-  image: Image,
-): Protocol<void> {
-  const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
-  if (!file) return;
-  yield* perform(file.close());
-  const how = image.checksums ? "damaged" : "gone";
-  throw corrupt(
-    directory,
-    `may hold saves that the image lacks: checksums.bin, which would say so, is ${how}`,
-  );
-}
-
 /** The table's rows for a journal. */
 export function decideJournal(
   { journal, carried }: Evidence,
@@ -100,8 +96,8 @@ export function decideJournal(
   if (damage) throw corrupt(directory, damage);
   if (torn && carried > 0) {
     const what =
-      `is damaged (page ${torn.wrongPage} in save ${saves + 1}), and that save had ` +
-      `begun to be applied`;
+      `is damaged (${placeOf(torn)} in save ${saves + 1}), and that save had begun ` +
+      `to be applied`;
     throw corrupt(directory, what, torn.wrongPage);
   }
   const most = Math.min(loomPages, MAXIMUM_PAGES);
@@ -115,13 +111,17 @@ export function decideJournal(
     );
   }
   if (saves > 0) return { action: "apply" };
-  return torn
-    ? {
-      action: "discard",
-      patch: "discarded",
-      reason: `never committed: page ${torn.wrongPage} in journal.bin is torn`,
-    }
-    : { action: "discard", patch: "none", reason: "the journal is empty" };
+  if (!torn) return { action: "discard", patch: "none", reason: "the journal is empty" };
+  return { action: "discard", patch: "discarded", reason: neverCommitted(torn) };
+}
+
+/** Why a record was given up. */
+export function neverCommitted(torn: TornRecord): string {
+  return `never committed: ${placeOf(torn)} in journal.bin is torn`;
+}
+
+function placeOf({ wrongPage }: TornRecord): string {
+  return wrongPage === undefined ? "what the record says" : `page ${wrongPage}`;
 }
 
 /**

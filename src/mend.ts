@@ -196,9 +196,12 @@ const STEPS: Record<Remedy, Step> = {
     return (yield* moveAside(storage, directory, FILES.checksums, aside)) ? [aside] : [];
   },
   *startEmpty(storage, directory, options) {
+    const [aside] = yield* asideNames(storage, directory, [FILES.journal]);
+    const hasJournal = yield* moveAside(storage, directory, FILES.journal, aside);
     const control = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
     if (control) yield* perform(control.close());
     return [
+      ...hasJournal ? [aside] : [],
       ...control ? yield* STEPS.setPatchAside(storage, directory, options) : [],
       ...yield* STEPS.setAttachmentAside(storage, directory, options),
       ...yield* STEPS.adopt(storage, directory, options),

@@ -20,8 +20,8 @@ import type { Image } from "./image.ts";
 import {
   decideJournal,
   examineJournal,
-  expectNoJournal,
   leaveJournal,
+  neverCommitted,
   stayWithout,
 } from "./journal_recovery.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
@@ -125,8 +125,8 @@ export function* examine(
   pageSize: number,
   image: Image | undefined,
 ): Protocol<Evidence> {
-  if (image && image.journal !== 0n) return yield* examineJournal(storage, directory, image);
-  if (image && !image.checksums?.identity) yield* expectNoJournal(storage, directory, image);
+  const journaled = image && (yield* examineJournal(storage, directory, image));
+  if (journaled) return journaled;
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
   let inode = 0n;
@@ -264,9 +264,14 @@ export function* recover(
 
 /** What is told of a verdict that was carried out. */
 export function recoveryOf(evidence: Evidence, verdict: Verdict): Recovery {
-  // After a kill, and no power cut, the image has all that the journal brings.
-  const wasThere = evidence.journal !== undefined && evidence.complete;
-  if (verdict.action === "apply") return { patch: wasThere ? "none" : "applied" };
+  const { journal, complete } = evidence;
+  if (verdict.action === "apply" && journal) {
+    const reason = journal.torn && neverCommitted(journal.torn);
+    // After a kill, and no power cut, the image has all that the journal brings.
+    const patch = !complete ? "applied" : reason ? "discarded" : "none";
+    return reason ? { patch, reason } : { patch };
+  }
+  if (verdict.action === "apply") return { patch: "applied" };
   if (verdict.action === "none" || verdict.patch === "none") return { patch: "none" };
   return { patch: verdict.patch, reason: verdict.reason };
 }

@@ -12,10 +12,12 @@ import { temporaryDirectory } from "./support/temporary.ts";
 import {
   changeLoom,
   imageOf,
+  JOURNALED,
   prepare,
   prepareCommitted,
   saveOptions,
   statesOf,
+  warmUp,
   type Workload,
   WORKLOADS,
 } from "./support/workloads.ts";
@@ -24,6 +26,7 @@ import {
 function callsOf(workload: Workload, directory: string) {
   const storage = new FailingStorage();
   const loom = openSyncOn(storage, directory, workload.options);
+  warmUp(workload, loom);
   const opened = storage.calls.length;
   changeLoom(workload, loom);
   loom.saveSync(saveOptions(workload));
@@ -91,7 +94,7 @@ async function killEverywhere(
   return points.map((at) => outcomes[at]);
 }
 
-for (const workload of WORKLOADS) {
+for (const workload of [...WORKLOADS, ...JOURNALED]) {
   Deno.test(`killed at every operation: ${workload.name}`, async () => {
     using temporary = temporaryDirectory();
     const template = workload.before && `${temporary.path}/template`;
@@ -110,7 +113,7 @@ for (const workload of WORKLOADS) {
   });
 }
 
-for (const workload of WORKLOADS.slice(1, 3)) {
+for (const workload of [...WORKLOADS.slice(1, 3), JOURNALED[1]]) {
   Deno.test(`killed at every operation of an asynchronous save: ${workload.name}`, async () => {
     using temporary = temporaryDirectory();
     const template = `${temporary.path}/template`;

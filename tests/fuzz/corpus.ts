@@ -2,6 +2,7 @@
  * Directories to begin from: every step of a few programs' saves, with what may be
  * found of the image at each.
  */
+import { FILES } from "../../src/layout.ts";
 import type { Loom } from "../../mod.ts";
 import { openSyncOn } from "../support/failing_storage.ts";
 import { Random } from "../support/random.ts";
@@ -16,8 +17,11 @@ export interface Snapshot {
   /** Which program it is of, and when. */
   program: number;
   step: number;
-  /** `vere`: without checksums, as another program leaves it. */
-  from: "loom" | "vere";
+  /**
+   * `vere`: without checksums, as another program leaves it. `power cut`: without some of
+   * what wasn't synced at that step.
+   */
+  from: "loom" | "vere" | "power cut";
 }
 
 /** One save: the pages that are written, and where the heap ends from then on. */
@@ -26,12 +30,22 @@ interface Save {
   low?: number;
 }
 
+/** How a process ends. */
+type End = "close" | "kill" | "power cut";
+
 interface Program {
   pageSize: number;
   saves: Save[];
+  /** How many of them one process makes: of three small ones and more it needs a journal. */
+  each: number;
+  /** How the processes end, one after the other; the last is closed. */
+  ends: End[];
 }
 
 const range = (length: number) => Array.from({ length }, (_, index) => index);
+/** As often as not another process goes on. */
+const PATCHES = { each: 2, ends: ["close" as const] };
+const JOURNAL = { each: 7, ends: ["kill" as const, "power cut" as const] };
 
 const SAVES: Save[] = [
   { write: [0, 1, 2, 3] },
@@ -44,10 +58,11 @@ const SAVES: Save[] = [
 ];
 
 const PROGRAMS: Program[] = [
-  { pageSize: 4096, saves: SAVES },
-  { pageSize: 4096, saves: [{ write: [0, 1, 2, 3] }, { write: [0, 1, 2, 3] }] },
-  { pageSize: 16384, saves: SAVES },
+  { ...PATCHES, pageSize: 4096, saves: SAVES },
+  { ...PATCHES, pageSize: 4096, saves: [{ write: [0, 1, 2, 3] }, { write: [0, 1, 2, 3] }] },
+  { ...PATCHES, pageSize: 16384, saves: SAVES },
   {
+    ...PATCHES,
     pageSize: 4096,
     saves: [{ write: range(140) }, { write: [0, 130, 141] }, {
       write: range(70),
@@ -56,34 +71,119 @@ const PROGRAMS: Program[] = [
   },
 ];
 
+/** The third save of each process is in the journal, and all after it but the last three. */
+const SMALL_SAVES: Save[] = [
+  { write: [0, 1, 2, 3] },
+  { write: [1] },
+  { write: [1] },
+  { write: [2, 3] },
+  { write: [1, 5] },
+  { write: [5, 7] },
+  { write: [0], low: 10 },
+
+  { write: [0] },
+  { write: [1] },
+  { write: [2] },
+  { write: [0, 1, 2, 3] },
+  { write: [4], low: 12 },
+  { write: [4] },
+  { write: [1, 11] },
+
+  { write: [3] },
+  { write: [4] },
+  { write: [5] },
+  { write: [5, 6] },
+  { write: [2], low: 9 },
+  { write: [0] },
+  { write: [1] },
+];
+
+const JOURNAL_PROGRAMS: Program[] = [
+  { ...JOURNAL, pageSize: 4096, saves: SMALL_SAVES },
+  { ...JOURNAL, pageSize: 16384, saves: SMALL_SAVES },
+  {
+    ...JOURNAL,
+    pageSize: 4096,
+    saves: [
+      { write: range(140) },
+      { write: [0, 130, 141] },
+      { write: [5, 90] },
+      { write: range(80) },
+      { write: range(80) },
+      // The journal is as long as it may become: it begins anew with the next one.
+      { write: range(80) },
+      { write: [1, 130, 143] },
+
+      { write: [0] },
+      { write: [1] },
+      { write: [2, 100] },
+      { write: range(30) },
+      { write: [141] },
+      { write: [0, 140] },
+      { write: [7, 144] },
+
+      { write: [3] },
+      { write: [4] },
+      { write: [60] },
+    ],
+  },
+];
+
 /** How many pages the looms of the corpus have room for. */
 export const LOOM_PAGES = 256;
 
-/** Every step of every program, by program. */
+/** Every step of every program that saves by patches, by program. */
 export function corpus(seed: number): Snapshot[][] {
   const random = new Random(seed);
   return PROGRAMS.map((program, index) => snapshotsOf(program, index, random));
 }
 
-function snapshotsOf({ pageSize, saves }: Program, program: number, random: Random) {
-  const disk = new MemoryDisk(program * 1e6);
+/** Every step of those with a journal, and what a power cut may leave at it. */
+export function journalCorpus(seed: number): Snapshot[][] {
+  const random = new Random(seed);
+  return JOURNAL_PROGRAMS.map((program, index) =>
+    snapshotsOf(program, PROGRAMS.length + index, random)
+  );
+}
+
+function snapshotsOf(
+  { pageSize, saves, each, ends }: Program,
+  program: number,
+  random: Random,
+): Snapshot[] {
+  let disk = new MemoryDisk(program * 1e6);
   const snapshots: Snapshot[] = [];
   let states = [new Uint8Array(0)];
-  disk.onStep = () => {
+  const add = (from: Snapshot["from"], disk: MemoryDisk) =>
+    snapshots.push({ disk, pageSize, states, program, step: snapshots.length, from });
+  const onStep = () => {
     const copy = disk.fork();
-    const step = snapshots.length;
-    snapshots.push({ disk: copy, pageSize, states, program, step, from: "loom" });
-    if (!copy.files.has("checksums.bin")) return;
-    const plain = copy.fork();
-    plain.files.delete("checksums.bin");
-    snapshots.push({ disk: plain, pageSize, states, program, step: step + 1, from: "vere" });
+    add("loom", copy);
+    if (copy.files.has(FILES.journal)) {
+      const left = disk.afterPowerCut(random);
+      if (left) add("power cut", left);
+    } else if (copy.files.has(FILES.checksums)) {
+      const plain = copy.fork();
+      plain.files.delete(FILES.checksums);
+      add("vere", plain);
+    }
+  };
+  disk.onStep = onStep;
+  /** Ends a process, of which the disk that it leaves knows nothing any more. */
+  const end = (loom: Loom, how: End) => {
+    if (how === "close") return loom.closeSync();
+    const left = how === "kill" ? disk.afterKill() : disk.afterPowerCut(random);
+    disk.onStep = undefined;
+    loom.closeSync();
+    disk = left ?? disk.fork();
+    disk.onStep = onStep;
+    disk.step();
   };
   const options = { size: LOOM_PAGES * pageSize, pageSize, load: "copy" } as const;
   let loom: Loom | undefined;
   for (const [index, { write, low }] of saves.entries()) {
-    // As often as not another process goes on.
-    if (index % 2 === 0) {
-      loom?.closeSync();
+    if (index % each === 0) {
+      if (loom) end(loom, ends[(index / each - 1) % ends.length]);
       loom = openSyncOn(disk, DIRECTORY, options);
     }
     const bytes = new Uint8Array(loom!.buffer);
@@ -93,8 +193,8 @@ function snapshotsOf({ pageSize, saves }: Program, program: number, random: Rand
     }
     if (low !== undefined) loom!.setWatermarks(low * pageSize);
     const [old] = states;
-    const end = Math.max(old.length / pageSize, ...write.map((page) => page + 1));
-    const next = bytes.slice(0, (low ?? end) * pageSize);
+    const most = Math.max(old.length / pageSize, ...write.map((page) => page + 1));
+    const next = bytes.slice(0, (low ?? most) * pageSize);
     states = [old, next];
     loom!.saveSync();
     states = [next];

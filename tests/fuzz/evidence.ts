@@ -16,6 +16,8 @@ export interface Notes {
     changed: bigint;
     applied?: number;
     saving?: { control: number; total: number; records: number };
+    /** The number of the journal that the image needs. */
+    journal?: bigint;
   };
   /** A page's checksum; 0 if it is not known, undefined if its sector is damaged. */
   sumOf(page: number): number | undefined;
@@ -36,7 +38,7 @@ function words(bytes: Uint8Array): Uint32Array {
 }
 
 /** The first bytes of a file, as far as they are held. */
-function held(content: Content | undefined, limit = 2 ** 23): Uint8Array | undefined {
+export function held(content: Content | undefined, limit = 2 ** 23): Uint8Array | undefined {
   if (!content) return undefined;
   const { bytes, size } = content;
   if (size === bytes.length) return bytes;
@@ -69,6 +71,7 @@ export function notesOf(disk: MemoryDisk, pageSize: number): Notes | undefined {
   const first = bytes.length < SECTOR ? undefined : sector(0);
   if (!first || first[0] !== 0x6d6f6f6c || first[2] !== pageSize) return notes;
   const [inode, changed] = new BigUint64Array(first.buffer, 32, 2);
+  const [journal] = new BigUint64Array(first.buffer, 80, 1);
   notes.identity = {
     pages: first[3],
     inode,
@@ -77,6 +80,7 @@ export function notesOf(disk: MemoryDisk, pageSize: number): Notes | undefined {
     saving: first[4] & 1
       ? { control: first[12], total: first[13], records: first[14] }
       : undefined,
+    journal: first[1] === 2 && journal !== 0n ? journal : undefined,
   };
   return notes;
 }

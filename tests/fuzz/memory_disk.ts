@@ -7,6 +7,7 @@ import { uncounted } from "./allocations.ts";
 import { SystemError } from "../../src/errors.ts";
 import { type Operation, together } from "../../src/protocol.ts";
 import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import type { Random } from "../support/random.ts";
 
 /** The only directory. */
 export const DIRECTORY = "/loom";
@@ -19,6 +20,11 @@ export interface Content {
   changed: number;
 }
 
+/** What a power cut leaves of a file for certain. */
+type Durable = Pick<Content, "bytes" | "size">;
+
+const NOTHING: Durable = { bytes: new Uint8Array(0), size: 0 };
+
 export class MemoryDisk implements Storage {
   readonly files = new Map<string, Content>();
   /** Called after every change; large writes are done in two steps then. */
@@ -27,6 +33,8 @@ export class MemoryDisk implements Storage {
   openFiles = 0;
   locked = false;
   #writable = new WeakSet<Content>();
+  /** Of each file, since it was synced; nobody asks where no steps are looked at. */
+  #durable = new WeakMap<Content, Durable>();
 
   /** Numbers of files, and times, are told from a clock that starts anywhere. */
   constructor(public clock = 0) {}
@@ -37,6 +45,41 @@ export class MemoryDisk implements Storage {
     this.#writable = new WeakSet();
     for (const [name, content] of this.files) disk.files.set(name, { ...content });
     return disk;
+  }
+
+  /** The same, in the hands of another process: what wasn't synced may still be lost. */
+  afterKill(): MemoryDisk {
+    const disk = this.fork();
+    for (const [name, content] of this.files) {
+      disk.#durable.set(disk.files.get(name)!, this.#durable.get(content) ?? NOTHING);
+    }
+    return disk;
+  }
+
+  /**
+   * As a power cut may leave it: of what wasn't synced some is there. Names are.
+   * Undefined where all was synced.
+   */
+  afterPowerCut(random: Random): MemoryDisk | undefined {
+    const disk = this.fork();
+    let lost = false;
+    for (const [name, content] of this.files) {
+      const durable = this.#durable.get(content) ?? NOTHING;
+      const left = disk.files.get(name)!;
+      if (durable.bytes !== content.bytes || durable.size !== content.size) {
+        Object.assign(left, mixed(durable, content, random));
+        lost = true;
+      }
+      disk.#durable.set(left, { ...left });
+    }
+    return lost ? disk : undefined;
+  }
+
+  /** Notes that a power cut takes nothing more from a file. */
+  settle(content: Content): void {
+    if (!this.onStep) return;
+    this.#writable.delete(content);
+    this.#durable.set(content, { bytes: content.bytes, size: content.size });
   }
 
   /** When something happens next. */
@@ -145,6 +188,20 @@ export class MemoryDisk implements Storage {
   }
 }
 
+/** A file of which each piece is what it was or what it became, and so is its length. */
+function mixed(before: Durable, after: Durable, random: Random): Durable {
+  const unit = random.pick([512, 4096, Infinity]);
+  const { size } = random.oneIn(2) ? before : after;
+  const bytes = new Uint8Array(
+    Math.min(size, Math.max(before.bytes.length, after.bytes.length)),
+  );
+  for (let at = 0; at < bytes.length; at += unit) {
+    const end = Math.min(bytes.length, at + unit);
+    bytes.set((random.oneIn(2) ? before : after).bytes.subarray(at, end), at);
+  }
+  return { bytes, size };
+}
+
 function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
@@ -239,7 +296,7 @@ class MemoryFile implements StorageFile {
   }
 
   sync(): Operation<void> {
-    return this.disk.operation("sync", this.path, () => {});
+    return this.disk.operation("sync", this.path, () => this.disk.settle(this.content));
   }
 
   close(): Operation<void> {

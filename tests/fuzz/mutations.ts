@@ -5,26 +5,18 @@
 import { murmurHash3 } from "../../src/checksum.ts";
 import type { Random } from "../support/random.ts";
 import type { Snapshot } from "./corpus.ts";
-import type { Content, MemoryDisk } from "./memory_disk.ts";
+import { JOURNAL_MUTATIONS } from "./journal_mutations.ts";
+import type { Content } from "./memory_disk.ts";
+import { hostile, type Mutation, seal, SECTOR, type Victim, words } from "./victim.ts";
 
-/** A directory, on its way to being ruined. */
-export interface Victim {
-  base: Snapshot;
-  disk: MemoryDisk;
-  /** What was done, in order. */
-  done: string[];
-}
-
-/** Does something to a directory; false where there is nothing to do it to. */
-type Mutation = (victim: Victim, random: Random, corpus: Snapshot[][]) => string | false;
-
-const NAMES = ["image.bin", "control.bin", "memory.bin", "checksums.bin"] as const;
-const SECTOR = 512;
+const NAMES = [
+  "image.bin",
+  "control.bin",
+  "memory.bin",
+  "checksums.bin",
+  "journal.bin",
+] as const;
 const LARGE = [2 ** 25, 2 ** 31, 2 ** 40, 2 ** 50, Number.MAX_SAFE_INTEGER - 2 ** 20];
-const WORDS = [
-  ...[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 126, 127, 128, 255, 256, 257, 4096, 65535],
-  ...[2 ** 20, 2 ** 22 - 1, 2 ** 22, 2 ** 22 + 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1],
-];
 const SETTINGS = [
   ...["", "null", "0", "[]", "{}", '"4096"', "true", "{", "\0", "\xff\xfe", "[4096]"],
   ...[4096, 16384, 65536, 0, -1, 1, 3, 512, 2 ** 40, 1e300, "4096", null, []].map((pageSize) =>
@@ -61,19 +53,6 @@ function inPlace(
 
 function place(bytes: Uint8Array, random: Random, unit: number): number {
   return random.below(Math.ceil(bytes.length / unit)) * unit;
-}
-
-function words(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function hostile(random: Random, value: number): number {
-  if (random.oneIn(3)) return value + random.below(5) - 2 >>> 0;
-  return random.oneIn(8) ? random.below(2 ** 32) : random.pick(WORDS);
-}
-
-function seal(sector: Uint8Array): void {
-  words(sector).setUint32(SECTOR - 4, murmurHash3(sector.subarray(0, SECTOR - 4)), true);
 }
 
 const MUTATIONS: Record<string, Mutation> = {
@@ -242,13 +221,17 @@ function craftControl({ disk, base }: Victim, random: Random, whole: boolean): s
 }
 
 const ALL = Object.values(MUTATIONS);
+const WITH_JOURNAL = [...ALL, ...Object.values(JOURNAL_MUTATIONS)];
 
-/** Ruins a copy of a directory in one to four ways. */
+/** Ruins a copy of a directory in one to four ways. Where it has a journal, perhaps in none. */
 export function ruined(base: Snapshot, random: Random, corpus: Snapshot[][]): Victim {
   const victim: Victim = { base, disk: base.disk.fork(), done: [] };
+  const journaled = victim.disk.files.has("journal.bin");
+  if (journaled && random.oneIn(8)) return victim;
+  const mutations = journaled ? WITH_JOURNAL : ALL;
   let count = random.oneIn(3) ? 2 + random.below(3) : 1;
   for (let tries = 0; count > 0 && tries < 50; tries++) {
-    const done = random.pick(ALL)(victim, random, corpus);
+    const done = random.pick(mutations)(victim, random, corpus);
     if (done === false) continue;
     victim.done.push(done);
     count--;

@@ -2,14 +2,16 @@
 import { murmurHash3 } from "../../src/checksum.ts";
 import { sameBytes } from "../support/contents.ts";
 import { imageOf, notesOf, pageIn, patched, patchOf } from "./evidence.ts";
-import type { Victim } from "./mutations.ts";
+import { journalOf } from "./journal_evidence.ts";
+import type { Victim } from "./victim.ts";
 
 /**
  * What an opened image is. `saved`: the last save, or the one in flight. `consistent`:
  * not that, but all that the files say agrees with it. `unknown`: so it is, and there
  * are pages of which the files say nothing. `rotten`: a page, or the length, is not
  * what checksums.bin says. `unreadable`: it may be, but a sector of checksums.bin is
- * damaged. `invented`: neither what lay there nor that with the patch.
+ * damaged. `invented`: neither what lay there nor that with the patch. `lost`: a save may
+ * be missing that was committed in a journal.
  */
 export type Judgement =
   | "saved"
@@ -17,7 +19,8 @@ export type Judgement =
   | "unknown"
   | "unreadable"
   | "rotten"
-  | "invented";
+  | "invented"
+  | "lost";
 
 /** What is known of an image that was opened, and what is wrong with opening it. */
 export interface Finding {
@@ -38,23 +41,29 @@ export function judge({ base, disk }: Victim, image: Uint8Array, verify: boolean
   const finding = (judgement: Judgement, fault?: string) => ({ judgement, fault });
 
   const found = imageOf(disk);
-  const patch = patchOf(disk, pageSize);
+  const journal = journalOf(disk, pageSize, notes);
+  if (journal?.refused) return finding("lost", `of the journal: ${journal.refused}`);
+  const patch = journal ?? patchOf(disk, pageSize);
   const saving = identity?.saving;
-  const announced = patch && saving?.control === patch.checksum &&
-    saving.total === patch.total && saving.records === patch.pages.length;
+  const announced = journal || patch && saving?.control === patch.checksum &&
+      saving.total === patch.total && saving.records === patch.pages.length;
   const applied = patch?.memory !== undefined && (announced || !identity) &&
     patch.total === pages && sameBytes(patched(found, patch, pageSize), image);
   if (!applied && !sameBytes(found, image)) {
     return finding("invented", "neither what lay there nor that with a patch of its own");
   }
-  if (identity && pages !== identity.pages && pages !== saving?.total) {
+  if (journal && journal.saves > 0 && !applied) {
+    return finding("lost", `of the journal: ${journal.saves} saves are not there`);
+  }
+  const totals = [identity?.pages, saving?.total, journal?.total];
+  if (identity && !totals.includes(pages)) {
     return finding("rotten", `it has ${pages} pages`);
   }
   if (!notes) return finding("unknown");
   const file = disk.files.get("image.bin");
   const replaced = file !== undefined && BigInt(file.inode) !== identity?.inode;
   const touched = replaced ||
-    !saving && file !== undefined && BigInt(file.changed) > identity!.changed;
+    !saving && !journal && file !== undefined && BigInt(file.changed) > identity!.changed;
   const few = Math.min(image.length, found.length) <= SAMPLE_PAGES * pageSize;
   const hole = murmurHash3(new Uint8Array(pageSize));
   // Checksums of pages that were cut off long ago may still be there.
@@ -65,23 +74,23 @@ export function judge({ base, disk }: Victim, image: Uint8Array, verify: boolean
       ? 0
       : notes.sumOf(page);
   let unknown = 0;
-  let lost: number | undefined;
+  let unreadable: number | undefined;
   for (let page = 0; page < pages; page++) {
     const record = patch && (announced || !identity) ? patch.pages.indexOf(page) : -1;
     if (applied && record >= 0) continue;
     const sum = murmurHash3(pageIn(image, page, pageSize));
     if (record >= 0 && patch!.sums[record] === sum) continue;
     const known = expectedSum(page);
-    if (known === undefined) lost ??= page;
+    if (known === undefined) unreadable ??= page;
     else if (known === 0) unknown++;
     else if (known !== sum) {
-      const seen = verify || touched || saving && few;
+      const seen = verify || touched || (saving || journal) && few;
       return finding("rotten", seen ? `page ${page} is not what was saved` : undefined);
     }
   }
-  if (lost !== undefined) {
+  if (unreadable !== undefined) {
     const seen = verify || identity && touched;
-    return finding("unreadable", seen ? `page ${lost}'s checksum is lost` : undefined);
+    return finding("unreadable", seen ? `page ${unreadable}'s checksum is lost` : undefined);
   }
   return finding(unknown > 0 ? "unknown" : "consistent");
 }

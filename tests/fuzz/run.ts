@@ -1,7 +1,7 @@
 /** Ruins directories by the thousand, and sums up what came of opening them. */
 import { Random } from "../support/random.ts";
 import { countAllocations } from "./allocations.ts";
-import { corpus } from "./corpus.ts";
+import { corpus, journalCorpus, type Snapshot } from "./corpus.ts";
 import { ruined } from "./mutations.ts";
 import { tried } from "./trial.ts";
 
@@ -26,7 +26,9 @@ export interface Fault {
 /** One seed for each input, so that each can be repeated alone. */
 export function fuzz(inputs: number, seed: number, onInput = (_tally: Tally) => {}): Tally {
   countAllocations();
-  const directories = corpus(1);
+  const patches = corpus(1);
+  const journals = journalCorpus(1);
+  const all = [...patches, ...journals];
   const tally: Tally = {
     inputs: 0,
     outcomes: new Map(),
@@ -36,12 +38,10 @@ export function fuzz(inputs: number, seed: number, onInput = (_tally: Tally) => 
   };
   for (let input = seed; input < seed + inputs; input++) {
     const random = new Random(input);
-    // Larger directories take longer: one in so many is enough.
-    const program = random.oneIn(12)
-      ? directories.length - 1
-      : random.below(directories.length - 1);
-    const base = random.pick(directories[program]);
-    const victim = ruined(base, random, directories);
+    // Those with a journal have every second seed, so that the others find what they found.
+    const victim = input % 2 === 0
+      ? ruined(pickOf(journals, random), random, all)
+      : ruined(pickOf(patches, random), random, patches);
     const { outcomes, faults, operations, bytes } = tried(victim, random);
     tally.inputs++;
     tally.operations = Math.max(tally.operations, operations);
@@ -50,10 +50,18 @@ export function fuzz(inputs: number, seed: number, onInput = (_tally: Tally) => 
       const name = `${way}: ${outcome}`;
       tally.outcomes.set(name, 1 + (tally.outcomes.get(name) ?? 0));
     }
-    const { from, step } = base;
-    const where = `program ${base.program}, step ${step}, ${from}; ${victim.done.join("; ")}`;
+    const { program, from, step } = victim.base;
+    const where = `program ${program}, step ${step}, ${from}; ${victim.done.join("; ")}`;
     for (const what of faults) tally.faults.push({ seed: input, what: `${where}: ${what}` });
     onInput(tally);
   }
   return tally;
+}
+
+function pickOf(directories: Snapshot[][], random: Random): Snapshot {
+  // Larger directories take longer: one in so many is enough.
+  const program = random.oneIn(12)
+    ? directories.length - 1
+    : random.below(directories.length - 1);
+  return random.pick(directories[program]);
 }

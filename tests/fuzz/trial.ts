@@ -1,14 +1,16 @@
 /** Opens a ruined directory in every way, and says what is wrong with that. */
 import { openDirectory } from "../../src/directory.ts";
 import { LoomError } from "../../src/errors.ts";
+import { readPages } from "../../src/patch.ts";
 import { perform, type Protocol, runSync } from "../../src/protocol.ts";
 import { sameBytes } from "../support/contents.ts";
 import type { Random } from "../support/random.ts";
 import { allocated } from "./allocations.ts";
 import { LOOM_PAGES } from "./corpus.ts";
+import { BLOCK, MOST_RECORDED } from "./journal_evidence.ts";
 import { type Content, DIRECTORY, type MemoryDisk } from "./memory_disk.ts";
-import type { Victim } from "./mutations.ts";
 import { judge } from "./oracle.ts";
+import type { Victim } from "./victim.ts";
 
 /** How a directory is opened. */
 export type Way = "plain" | "verify" | "dry run" | "adopt";
@@ -34,21 +36,30 @@ export interface Verdict {
   bytes: number;
 }
 
+function sizeOf({ disk }: Victim, name: string, limit: number): number {
+  return Math.min(disk.files.get(name)?.size ?? 0, limit << 20);
+}
+
 /**
  * The most that opening may allocate: what the sizes of the small files explain, a
  * few words for each page that the loom has room for, and buffers for pages.
  */
-function allowance({ disk, base }: Victim): number {
-  const size = (name: string, limit: number) =>
-    Math.min(disk.files.get(name)?.size ?? 0, limit << 20);
-  const files = 4 * size("control.bin", 33) + 2 * size("checksums.bin", 17);
-  return files + 32 * LOOM_PAGES + 512 * base.pageSize + 65536;
+function allowance(victim: Victim): number {
+  const files = 4 * sizeOf(victim, "control.bin", 33) + 2 * sizeOf(victim, "checksums.bin", 17);
+  const journal = sizeOf(victim, "journal.bin", 16);
+  return files + 32 * LOOM_PAGES + 512 * victim.base.pageSize + 65536 +
+    (journal > 0 ? (1 << 20) + 3 * journal : 0);
 }
 
-/** The most operations: some for each page and record, and some for the directory. */
-function patience({ disk }: Victim): number {
-  const records = Math.min(disk.files.get("control.bin")?.size ?? 0, 32 << 20) / 8;
-  return 120 + 4 * LOOM_PAGES + 2 * records;
+/**
+ * The most operations: some for each page and record, for each page's worth of a journal
+ * and what a record lists, and some for the directory.
+ */
+function patience(victim: Victim): number {
+  const records = sizeOf(victim, "control.bin", 32) / 8;
+  const journal = sizeOf(victim, "journal.bin", 16);
+  return 120 + 4 * LOOM_PAGES + 2 * records +
+    (journal > 0 ? 2 * MOST_RECORDED + 4 * journal / BLOCK : 0);
 }
 
 function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
@@ -65,14 +76,14 @@ function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
     });
     const { image, pending, recovery, files, attachment, lock } = runSync(opening);
     const result = { patch: recovery.patch, message: recovery.reason ?? "", ...cost() };
-    const pages = pending?.control.total ?? image?.pages ?? 0;
+    const pages = pending?.content.total ?? image?.pages ?? 0;
     const bytes = new Uint8Array(pages * pageSize);
     if (image) runSync(image.read(0, bytes));
-    pending?.control.pages.forEach((page, index) => {
+    pending?.content.pages.forEach((page, index) => {
       const into = bytes.subarray(page * pageSize, (page + 1) * pageSize);
-      runSync(perform(pending.memory.read(into, index * pageSize)));
+      runSync(readPages(pending.source, index, into, pageSize));
     });
-    if (pending) runSync(perform(pending.memory.close()));
+    if (pending) runSync(perform(pending.source.file.close()));
     runSync(attachment.close());
     if (image) runSync(image.close());
     if (way !== "dry run") runSync(files.remove() as Protocol<void>);
@@ -141,6 +152,11 @@ export function tried(victim: Victim, random: Random): Verdict {
     if (!opensAgain(copy, base.pageSize, "plain", image!)) {
       fault("opens as something else the next time");
     }
+  }
+  const intact = victim.done.length === 0;
+  for (const [way, outcome] of verdict.outcomes) {
+    if (!intact || ["saved", "adopted"].includes(outcome)) continue;
+    verdict.faults.push(`${way}: ${outcome}: ${results.get(way)?.message}`);
   }
   const [plain, dry] = [results.get("plain"), results.get("dry run")];
   const agree = plain?.code === dry?.code &&

@@ -25,6 +25,10 @@ export interface Rule {
   workload: string;
   /** Makes the breach, which lasts as long as one process. */
   breach: () => Breach;
+  /** How many survivors of each cut it takes to show it. */
+  perCut?: number;
+  /** One step in so many at which processes are killed. */
+  oneKilledIn?: number;
 }
 
 const isSync = ({ action }: Call) => action === "sync";
@@ -55,13 +59,15 @@ function late(
   };
 }
 
-/** The syncs of the image that a save in the journal waits for, or its end. */
-function isOfJournal(): (call: Call) => boolean {
-  let journaled = false;
-  return (call) => {
-    if (call.action === "write" && call.name === FILES.journal) journaled = true;
-    if (call.action === "write" && call.name === FILES.spareMemory) journaled = false;
-    return isSync(call) && journaled;
+/** Syncs after which the image needs the journal no more: a patch writes the image first. */
+function atRest(matches: (call: Call) => boolean): () => Breach {
+  return () => {
+    let written = "";
+    return (call, perform) => {
+      if (call.action === "write" && call.name !== FILES.checksums) written = call.name;
+      const leftOut = isSync(call) && matches(call) && written === FILES.spareControl;
+      return leftOut ? undefined : perform();
+    };
   };
 }
 
@@ -145,49 +151,48 @@ export const RULES: Record<string, Rule> = {
   },
   "a save in the journal is synced before it is applied": {
     workload: "saves in the journal",
+    oneKilledIn: 8,
     breach: without((call) =>
       isSync(call) && call.name === FILES.journal && call.previous === `write ${FILES.journal}`
     ),
   },
   "a journal has its name durably before the image needs it": {
     workload: "saves in the journal",
+    oneKilledIn: 8,
     breach: without((call) =>
       isSync(call) && isDirectory(call) && call.previous === `sync ${FILES.journal}`
     ),
   },
   "the image says durably that it needs the journal before that has a save": {
     workload: "saves in the journal",
+    oneKilledIn: 8,
     breach: () => {
-      let before = "";
+      let named = false;
       return (call, perform) => {
-        const begins = before === "sync loom" && call.previous === `write ${FILES.checksums}`;
-        before = call.previous;
-        return isSync(call) && begins ? undefined : perform();
+        if (isSync(call) && isDirectory(call)) {
+          named = call.previous === `sync ${FILES.journal}`;
+        }
+        const begins = named && isSync(call) && call.name === FILES.checksums;
+        if (begins) named = false;
+        return begins ? undefined : perform();
       };
     },
   },
   "the image is synced before it says that it needs the journal no more": {
     workload: "saves in the journal, and patches between them",
-    breach: () => {
-      const ofJournal = isOfJournal();
-      return (call, perform) => {
-        const matches = ofJournal(call);
-        return matches && call.name === FILES.image ? undefined : perform();
-      };
-    },
+    oneKilledIn: 8,
+    breach: atRest(({ name }) => name === FILES.image),
   },
   "its checksums are synced before it says that it needs the journal no more": {
     workload: "saves in the journal, and patches between them",
-    breach: () => {
-      const ofJournal = isOfJournal();
-      return (call, perform) => {
-        const matches = ofJournal(call) && call.previous === `sync ${FILES.spareControl}`;
-        return matches && call.name === FILES.checksums ? undefined : perform();
-      };
-    },
+    oneKilledIn: 8,
+    breach: atRest(({ name, previous }) =>
+      name === FILES.checksums && previous === `sync ${FILES.spareControl}`
+    ),
   },
   "a patch beside the journal means nothing, durably, before the image needs that no more": {
     workload: "saves in the journal, and patches between them",
+    oneKilledIn: 8,
     breach: without((call) =>
       isSync(call) && call.name === FILES.spareControl &&
       call.previous === `sync ${FILES.image}`
@@ -195,24 +200,31 @@ export const RULES: Record<string, Rule> = {
   },
   "the image says durably that it needs the journal no more before that goes": {
     workload: "saves in the journal",
+    oneKilledIn: 8,
     breach: () => {
-      let before = "";
+      let left = 0;
       return (call, perform) => {
-        const ends = before === `sync ${FILES.checksums}` &&
-          call.previous === `write ${FILES.checksums}`;
-        before = call.previous;
-        return isSync(call) && ends ? undefined : perform();
+        if (isSync(call) && isPatch(call) && call.previous === `sync ${FILES.image}`) left = 2;
+        const ends = isSync(call) && call.name === FILES.checksums && left > 0 && --left === 0;
+        return ends ? undefined : perform();
       };
     },
   },
   "that the image needs the journal no more is durable before what is left of it goes": {
-    workload: "saves in the journal",
-    breach: without((call) =>
-      isSync(call) && call.name === FILES.checksums && call.previous === "list loom"
-    ),
+    workload: "a journal that is put to rest",
+    breach: () => {
+      let listed = false;
+      return (call, perform) => {
+        if (call.action === "list") listed = true;
+        const says = listed && isSync(call) && call.name === FILES.checksums;
+        if (isSync(call)) listed = false;
+        return says ? undefined : perform();
+      };
+    },
   },
   "a journal that is found is synced before it is applied": {
     workload: "saves in the journal",
+    oneKilledIn: 8,
     breach: without((call) =>
       isSync(call) && call.name === FILES.journal &&
       !/^(write|sync|truncate)/.test(call.previous)
@@ -231,6 +243,8 @@ export const RULES: Record<string, Rule> = {
   },
   "a save in the journal that is undone is undone durably": {
     workload: "saves in the journal that are undone",
+    perCut: 150,
+    oneKilledIn: 24,
     breach: () => {
       // Pages, and what they are; a third write takes that back.
       let writes = 0;
@@ -301,6 +315,7 @@ export const RULES: Record<string, Rule> = {
 export const HABITS: Record<string, Rule> = {
   "control.bin goes before memory.bin": {
     workload: "several saves of the same size",
+    oneKilledIn: 4,
     breach: late(
       ({ action, name }) =>
         (action === "rename" || action === "remove") && name === FILES.control,

@@ -265,6 +265,16 @@ export const WORKLOADS: Record<string, Workload> = {
       world.save();
     },
   },
+  "a journal that is put to rest": {
+    options: SMALL,
+    run(world) {
+      for (let count = 0; count < 4; count++) {
+        world.write(count % 3);
+        world.save();
+      }
+      world.close();
+    },
+  },
   "saves in the journal, and patches between them": {
     options: SHADOWED,
     run(world) {

@@ -6,10 +6,10 @@
  * is cut in two and the kill comes between, "sync" or "async".
  */
 import { FailingStorage, openSyncOn } from "./failing_storage.ts";
-import { changeLoom, saveOptions, WORKLOADS } from "./workloads.ts";
+import { changeLoom, JOURNALED, saveOptions, warmUp, WORKLOADS } from "./workloads.ts";
 
 const [directory, name, at, torn, mode] = Deno.args;
-const workload = WORKLOADS.find((workload) => workload.name === name)!;
+const workload = [...WORKLOADS, ...JOURNALED].find((workload) => workload.name === name)!;
 const doom = Number(at);
 const storage = new FailingStorage(({ index, action, length }) => {
   if (index < doom) return;
@@ -18,6 +18,7 @@ const storage = new FailingStorage(({ index, action, length }) => {
   return new Error("The process should be gone.");
 });
 const loom = openSyncOn(storage, directory, workload.options);
+warmUp(workload, loom);
 changeLoom(workload, loom);
 if (mode === "sync") loom.saveSync(saveOptions(workload));
 else await loom.save(saveOptions(workload));

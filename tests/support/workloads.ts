@@ -20,6 +20,8 @@ export interface Workload {
   low?: number;
   /** Pages that the second save leaves out. */
   free?: number[];
+  /** Whether the journal takes the second save. */
+  journaled?: boolean;
 }
 
 /** Bytes that tell pages and states apart. */
@@ -84,6 +86,13 @@ export const WORKLOADS: Workload[] = [
   },
 ];
 
+/** The same, for a save that goes to the journal. */
+export const JOURNALED: Workload[] = [WORKLOADS[0], WORKLOADS[1]].map((workload) => ({
+  ...workload,
+  name: `${workload.name}, in the journal`,
+  journaled: true,
+}));
+
 /** The images that the workload's directory may have: as saved before, and after. */
 export function statesOf(workload: Workload): { old: Uint8Array; new: Uint8Array } {
   const { pageSize } = workload.options;
@@ -105,6 +114,16 @@ function imageBytes(memory: Uint8Array, pageSize: number): number {
   // Filled pages have no zero byte, and none has more pages than this.
   const last = memory.subarray(0, 32 * 16384).findLastIndex((byte) => byte !== 0);
   return Math.ceil((last + 1) / pageSize) * pageSize;
+}
+
+/** Saves that end where they began, after which the journal takes the next one. */
+export function warmUp(workload: Workload, loom: Loom): void {
+  if (!workload.journaled) return;
+  const bytes = new Uint8Array(loom.buffer);
+  for (let save = 0; save < 4; save++) {
+    bytes[0] ^= 0xff;
+    loom.saveSync();
+  }
 }
 
 /** Changes a loom as the workload says; the save is the caller's. */
