@@ -30,10 +30,10 @@ import {
 const RECORD_LIMIT_BYTES = 4 << 20;
 /** So many saves that it could take come before it begins, so that a few don't pay for it. */
 const FIRST_PATIENCE = 2;
-const MOST_PATIENCE = 64;
+const MOST_PATIENCE = 8;
 /** It may be twice as long as the image, and so long where that is small. */
 const SMALL_BYTES = 1 << 20;
-const ZEROS_BYTES = 1 << 20;
+const ZEROS_BYTES = 64 << 10;
 
 export class JournalFile {
   #file?: StorageFile;
