@@ -42,6 +42,15 @@ export interface DirectorySettings {
   journal?: boolean;
 }
 
+/** Files that were on their way to becoming others when a process died. */
+const LEFTOVERS: string[] = [
+  FILES.spareControl,
+  FILES.spareMemory,
+  FILES.newImage,
+  FILES.newChecksums,
+  FILES.newSettings,
+];
+
 /** A patch, or a journal's saves, that a dry run sees without applying them. */
 export interface PendingPatch {
   content: PatchContent;
@@ -131,17 +140,17 @@ export function* openDirectory(
       yield* ensureChecksums(storage, directory, image);
       yield* adoptPages(image);
     }
-    yield* files.remove();
-    yield* ifPresent(storage.remove(join(directory, FILES.newImage)));
-    yield* ifPresent(storage.remove(join(directory, FILES.newChecksums)));
-    yield* ifPresent(storage.remove(join(directory, FILES.newSettings)));
+    const names: string[] = yield* perform(storage.list(directory));
+    for (const name of LEFTOVERS.filter((name) => names.includes(name))) {
+      yield* perform(storage.remove(join(directory, name)));
+    }
     yield* recordPageSize(storage, settings);
     // What was decided must stay decided: a power cut could bring back a patch that
     // was discarded here, or undone by the last process.
     yield* perform(storage.syncDirectory(directory));
     yield* attachment.abandon();
     yield* identifyAgain(image);
-    yield* removeJournal(storage, directory, image);
+    if (names.includes(FILES.journal)) yield* removeJournal(storage, directory, image);
     return { image, recovery, files, journal, attachment, lock, readAll };
   } catch (error) {
     if (image) yield* quietly(image.close());
@@ -220,12 +229,8 @@ function* identifyAgain(image: Image): Protocol<void> {
 
 /** Removes a journal that is left, once it is durable that the image needs none. */
 function* removeJournal(storage: Storage, directory: string, image: Image): Protocol<void> {
-  const path = join(directory, FILES.journal);
-  const file = yield* ifPresent(storage.open(path, "read"));
-  if (!file) return;
-  yield* perform(file.close());
   yield* image.checksums!.sync();
-  yield* perform(storage.remove(path));
+  yield* perform(storage.remove(join(directory, FILES.journal)));
 }
 
 /** What a dry run makes of a directory: everything is read, nothing is done. */

@@ -21,6 +21,9 @@ const OPTIONS: Record<OpenMode, Deno.OpenOptions> = {
  */
 const WRITEBACK_BYTES = 4 << 20;
 
+/** Writing so little takes microseconds: not worth a thread. */
+const QUICK_BYTES = 8 << 10;
+
 /** What is no longer needs no list of its pieces. */
 const SMALL_BYTES = 64 << 10;
 
@@ -120,11 +123,15 @@ class DiskFile implements StorageFile {
       BigInt(position),
       this.#start(from.length),
     ] as const;
+    const { native } = this;
+    const write = () => native.loom_write(...call);
     return this.call(
       "write",
       "write",
-      () => this.native.loom_write(...call),
-      () => this.native.loom_write_off_thread(this.native.loom_caller(), ...call),
+      write,
+      from.length <= QUICK_BYTES
+        ? () => defer(write)
+        : () => native.loom_write_off_thread(native.loom_caller(), ...call),
       (count) => count,
     );
   }

@@ -146,7 +146,7 @@ export const RULES: Record<string, Rule> = {
   "what open decided is durable before the program sees it": {
     workload: "several saves of the same size",
     breach: without((call) =>
-      isSync(call) && isDirectory(call) && /image\.bin\.new|loom\.json/.test(call.previous)
+      isSync(call) && isDirectory(call) && /^list loom|loom\.json/.test(call.previous)
     ),
   },
   "a save in the journal is synced before it is applied": {
@@ -280,7 +280,7 @@ export const RULES: Record<string, Rule> = {
   "the image is known again only when what open decided is durable": {
     workload: "saves off the thread",
     breach: late(
-      (call) => isSync(call) && isDirectory(call) && /image\.bin\.new|json/.test(call.previous),
+      (call) => isSync(call) && isDirectory(call) && /^list loom|json/.test(call.previous),
       (call) => call.action === "write" && call.name === FILES.checksums,
     ),
   },
