@@ -155,10 +155,9 @@ export class JournalFile {
       const path = join(this.directory, FILES.journal);
       yield* ifPresent(this.storage.remove(path));
       this.#file = yield* perform(this.storage.open(path, "create"));
-      this.#capacity = 0;
+      yield* perform(this.storage.syncDirectory(this.directory));
     }
     if (length > this.#capacity && !(yield* this.#grow(length, image))) return false;
-    yield* perform(this.storage.syncDirectory(this.directory));
     const number = BigInt(image.saves);
     // From the first attempt on the image may say so.
     this.#start(number);

@@ -23,15 +23,18 @@ import type { StorageFile } from "./storage.ts";
 export interface SavePhases {
   /** Finding the dirty pages; holding them, where the program goes on meanwhile. */
   collect: number;
-  /** Hashing the pages and writing them to memory.bin. */
+  /**
+   * Hashing the pages and writing them to the journal or to memory.bin; before that, where
+   * the journal is full or not for this save, making the image durable.
+   */
   write: number;
   /** Reserving space for the image. */
   reserve: number;
-  /** Announcing the patch, writing control.bin and syncing: at its end the save is committed. */
+  /** Writing what the pages are, and syncing: at its end the save is committed. */
   commit: number;
   /** Writing the pages to image.bin. */
   apply: number;
-  /** Syncing image.bin. */
+  /** Syncing image.bin; nothing for a save in the journal. */
   sync: number;
   /** Taking the patch away and making the pages clean. */
   settle: number;

@@ -160,20 +160,17 @@ export const RULES: Record<string, Rule> = {
     workload: "saves in the journal",
     oneKilledIn: 8,
     breach: without((call) =>
-      isSync(call) && isDirectory(call) && call.previous === `sync ${FILES.journal}`
+      isSync(call) && isDirectory(call) && call.previous === `open ${FILES.journal}`
     ),
   },
   "the image says durably that it needs the journal before that has a save": {
     workload: "saves in the journal",
     oneKilledIn: 8,
     breach: () => {
-      let named = false;
+      let filled = false;
       return (call, perform) => {
-        if (isSync(call) && isDirectory(call)) {
-          named = call.previous === `sync ${FILES.journal}`;
-        }
-        const begins = named && isSync(call) && call.name === FILES.checksums;
-        if (begins) named = false;
+        const begins = filled && isSync(call) && call.name === FILES.checksums;
+        if (isSync(call)) filled = call.name === FILES.journal;
         return begins ? undefined : perform();
       };
     },
