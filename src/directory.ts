@@ -102,14 +102,17 @@ export function* openDirectory(
       mode,
     );
     yield* checkPageSize(storage, settings, image);
-    // Its journal, if it needs one, is all that is believed of it until that was applied.
-    const hadJournal = image !== undefined && image.needsJournal;
-    if (settings.adopt && !hadJournal && image) yield* forget(image);
-    evidence = yield* examine(storage, directory, settings.pageSize, image);
+    evidence = yield* examine(
+      storage,
+      directory,
+      settings.pageSize,
+      image,
+      settings.adopt,
+    );
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
     const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
-    const isBelieved = !(settings.adopt && hadJournal);
+    const isBelieved = !settings.adopt || !evidence.journal;
     let readAll = false;
     if (image && isBelieved) readAll = yield* recognise(image, pending);
     else if (!image && !settings.adopt) yield* expectNoImage(storage, settings, pending);
@@ -131,12 +134,12 @@ export function* openDirectory(
     }
     yield* ensureChecksums(storage, directory, image);
     const recovery = yield* recover(storage, directory, evidence, verdict, image, attachment);
-    const { source } = evidence;
+    const { source, journal: applied } = evidence;
     evidence = undefined;
     if (source) yield* perform(source.file.close());
     yield* checkImage(image, settings.loomPages);
     if (settings.adopt) {
-      if (hadJournal) yield* forget(image);
+      if (applied) yield* image.forget();
       yield* ensureChecksums(storage, directory, image);
       yield* adoptPages(image);
     }
@@ -193,13 +196,6 @@ function* expectNoImage(
       `Put it back, or restore it from a backup.`,
     { path },
   );
-}
-
-/** Makes nothing of what the checksums say of the image. */
-function* forget(image: Image): Protocol<void> {
-  if (!image.checksums) return;
-  yield* image.checksums.close();
-  image.checksums = undefined;
 }
 
 /** Gives the image a file for its checksums, where it has none that can be used. */

@@ -204,9 +204,11 @@ export class Image {
     });
   }
 
-  /** Whether it says that it needs a journal. */
-  get needsJournal(): boolean {
-    return (this.checksums?.identity?.journal ?? 0n) !== 0n;
+  /** Makes nothing of what its checksums say. */
+  *forget(): Protocol<void> {
+    if (!this.checksums) return;
+    yield* this.checksums.close();
+    this.checksums = undefined;
   }
 
   /** How many saves it has seen. */

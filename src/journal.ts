@@ -56,32 +56,25 @@ export function encodeRecord(
   return bytes;
 }
 
-/** Which journal a file begins with, if with any; for where the image doesn't say. */
-export function* firstJournal(file: StorageFile): Protocol<bigint> {
-  const block = yield* readBlock(file, 0);
-  const number = new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0];
-  return decodeRecord(block, number) ? number : 0n;
-}
-
 /** What a record's blocks say, as they were found. */
 interface Found extends PatchContent {
+  journal: bigint;
   sequence: number;
 }
 
-/** What a block says, if it begins a record of this journal. */
-function decodeRecord(block: Uint32Array, journal: bigint): Found | undefined {
+/** What a block says, if it begins a record of this journal, or of any where none is named. */
+function decodeRecord(block: Uint32Array, journal?: bigint): Found | undefined {
   const [seal, magic, , , sequence, total, count] = block;
   if (magic !== MAGIC || count > RECORD_LIMIT) return undefined;
-  if (new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0] !== journal) {
-    return undefined;
-  }
+  const number = new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0];
+  if (number !== (journal ?? number)) return undefined;
   const words = block.subarray(0, HEADER_WORDS + 2 * count);
   const sealed = new Uint8Array(words.buffer, words.byteOffset + 4, words.length * 4 - 4);
   if (murmurHash3(sealed) !== seal) return undefined;
   const records = words.subarray(HEADER_WORDS);
   const pages = records.filter((_, index) => index % 2 === 0);
   const checksums = records.filter((_, index) => index % 2 === 1);
-  return { sequence, total, pages, checksums };
+  return { journal: number, sequence, total, pages, checksums };
 }
 
 /** All records of a journal as one patch, the last content of each page. */
@@ -95,6 +88,19 @@ export interface JournalContent extends PatchContent {
   damage?: string;
 }
 
+/** Whether a file has a record of any journal, as far as one block of it tells. */
+export function* hasRecord(file: StorageFile): Protocol<boolean> {
+  return yield* hasLater(file, -BLOCK_BYTES, yield* perform(file.size()), undefined, -1);
+}
+
+/** Which journal a file begins with; for where the image doesn't say. */
+export function* firstJournal(file: StorageFile): Protocol<bigint | undefined> {
+  for (const at of [0, BLOCK_BYTES]) {
+    const found = decodeRecord(yield* readBlock(file, at));
+    if (found) return found.journal;
+  }
+}
+
 /** A record that is not whole. */
 export interface TornRecord extends PatchContent {
   /** The page of it that is wrong; undefined where one of its blocks is. */
@@ -106,7 +112,7 @@ export interface TornRecord extends PatchContent {
 /** Reads the records of a journal, for an image of so many pages. */
 export function* readJournal(
   file: StorageFile,
-  journal: bigint,
+  journal: bigint | undefined,
   pageSize: number,
   imagePages: number,
 ): Protocol<JournalContent> {
@@ -122,7 +128,7 @@ export function* readJournal(
     const both = blocks.map((block) => decodeRecord(block, journal));
     const found = both[0] ?? both[1];
     if (found?.sequence !== saves) break;
-    damage = faultOf(found);
+    damage = faultOf(found, total);
     if (damage) break;
     const position = at + HEAD_BYTES;
     const positions = Array.from(found.pages, (_, index) => position + index * pageSize);
@@ -163,9 +169,10 @@ function isLength(bytes: number): boolean {
   return bytes >= SHORTEST_BYTES && bytes <= LONGEST_BYTES && (bytes & bytes - 1) === 0;
 }
 
-/** What no writer could have written in a record. */
-function faultOf(found: Found): string | undefined {
-  if (found.total > MAXIMUM_PAGES) return `makes the image ${found.total} pages long`;
+/** What no writer could have written in a record, after which the image is never shorter. */
+function faultOf(found: Found, before: number): string | undefined {
+  const { total } = found;
+  if (total > MAXIMUM_PAGES || total < before) return `makes the image ${total} pages long`;
   return impossible(found)?.reason;
 }
 
@@ -183,10 +190,10 @@ function* hasLater(
   file: StorageFile,
   start: number,
   size: number,
-  journal: bigint,
+  journal: bigint | undefined,
   sequence: number,
 ): Protocol<boolean> {
-  const buffer = new Uint8Array(256 * BLOCK_BYTES);
+  const buffer = new Uint8Array(32 * BLOCK_BYTES);
   for (let at = start + BLOCK_BYTES; at < size; at += buffer.length) {
     const length = yield* readFully(file, buffer, at);
     const words = wordsOf(buffer);

@@ -6,7 +6,13 @@
 import { LoomError } from "./errors.ts";
 import type { Evidence, Verdict } from "./evidence.ts";
 import type { Image } from "./image.ts";
-import { firstJournal, type JournalContent, readJournal, type TornRecord } from "./journal.ts";
+import {
+  firstJournal,
+  hasRecord,
+  type JournalContent,
+  readJournal,
+  type TornRecord,
+} from "./journal.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import { HEADER_BYTES, retiredControl, writePatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -32,11 +38,17 @@ export function* examineJournal(
     const number = identity?.journal ?? (yield* firstJournal(file));
     const journal = yield* readJournal(file, number, image.pageSize, identity?.pages ?? 0);
     const complete = yield* isComplete(journal, image);
+    const length = yield* perform(image.file.size());
+    if (length > journal.total * image.pageSize) {
+      journal.damage ??= "lacks a save that the image has begun to have: it is longer";
+    }
     if (!identity) {
       // It may be one that is left over, and the patch what counts.
-      if (journal.saves === 0 || complete) return void (yield* perform(file.close()));
+      const { saves, torn, damage } = journal;
+      const hasNone = saves === 0 && !(yield* hasRecord(file));
+      if (hasNone || complete && !torn && !damage) return void (yield* perform(file.close()));
       const how = image.checksums ? "damaged" : "gone";
-      journal.damage ??= `may hold saves that the image lacks: checksums.bin, which would ` +
+      journal.damage = `may hold saves that the image lacks: checksums.bin, which would ` +
         `say so, is ${how}`;
     }
     const carried = yield* carriedOf(journal, image);

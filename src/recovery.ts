@@ -118,15 +118,20 @@ function corrupt(path: string, what: string, page?: number): LoomError {
   );
 }
 
-/** Reads patch or journal and compares it with the image. The caller closes the source. */
+/**
+ * Reads patch or journal and compares it with the image. The caller closes the source.
+ * Where the image is to be adopted nothing is believed of it, but that it needs a journal.
+ */
 export function* examine(
   storage: Storage,
   directory: string,
   pageSize: number,
   image: Image | undefined,
+  adopt = false,
 ): Protocol<Evidence> {
   const journaled = image && (yield* examineJournal(storage, directory, image));
   if (journaled) return journaled;
+  if (adopt) yield* image?.forget() ?? [];
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
   let inode = 0n;

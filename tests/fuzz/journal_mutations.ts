@@ -8,6 +8,7 @@ import {
   BLOCK,
   endOf,
   type FoundRecord,
+  HEAD,
   JOURNAL_LIMIT,
   MOST_RECORDED,
   recordsOf,
@@ -35,6 +36,14 @@ function sealRecord(block: Uint8Array): void {
   view.setUint32(0, murmurHash3(block.subarray(4, 32 + 8 * count)), true);
 }
 
+/** A record's two blocks, to be changed, of which the second becomes what the first is. */
+function crafted(bytes: Uint8Array, at: number, craft: (view: DataView) => void): void {
+  const block = bytes.subarray(at, at + BLOCK);
+  craft(words(block));
+  sealRecord(block);
+  bytes.set(block.subarray(0, bytes.length - at - BLOCK), at + BLOCK);
+}
+
 /** The first sector of checksums.bin, to be changed. */
 function headOf({ disk }: Victim): Uint8Array | undefined {
   if ((disk.files.get(CHECKSUMS)?.bytes.length ?? 0) < SECTOR) return undefined;
@@ -46,15 +55,14 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     const record = anyRecord(victim, random);
     if (!record) return false;
     const { at, pages } = record;
-    const block = victim.disk.writable(NAME).bytes.subarray(at, at + BLOCK);
-    const view = words(block);
-    const changes = [];
-    for (let count = 1 + random.below(3); count > 0; count--) {
-      const word = 1 + random.below(7 + 2 * pages.length);
-      view.setUint32(word * 4, hostile(random, view.getUint32(word * 4, true)), true);
-      changes.push(`word ${word} is ${view.getUint32(word * 4, true)}`);
-    }
-    sealRecord(block);
+    const changes: string[] = [];
+    crafted(victim.disk.writable(NAME).bytes, at, (view) => {
+      for (let count = 1 + random.below(3); count > 0; count--) {
+        const word = 1 + random.below(7 + 2 * pages.length);
+        view.setUint32(word * 4, hostile(random, view.getUint32(word * 4, true)), true);
+        changes.push(`word ${word} is ${view.getUint32(word * 4, true)}`);
+      }
+    });
     return `record ${record.sequence} crafted: ${changes.join(", ")}`;
   },
   addRecord,
@@ -62,7 +70,8 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     const record = anyRecord(victim, random);
     if (!record) return false;
     const bit = random.below((32 + 8 * record.pages.length) * 8);
-    victim.disk.writable(NAME).bytes[record.at + (bit >> 3)] ^= 1 << (bit & 7);
+    const at = record.at + (random.oneIn(2) ? 0 : BLOCK);
+    victim.disk.writable(NAME).bytes[at + (bit >> 3)] ^= 1 << (bit & 7);
     return `bit ${bit} of record ${record.sequence} flipped`;
   },
   tearRecord: (victim, random) => {
@@ -71,7 +80,7 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     if (!record || record.pages.length === 0) return false;
     const unit = random.pick([SECTOR, base.pageSize]);
     const units = record.pages.length * base.pageSize / unit;
-    const from = record.at + BLOCK + random.below(units) * unit;
+    const from = record.at + HEAD + random.below(units) * unit;
     const until = random.oneIn(2) ? from + unit : endOf(record, base.pageSize);
     const { bytes } = disk.writable(NAME);
     if (random.oneIn(4)) bytes.set(random.bytes(40), Math.min(from, bytes.length - 40));
@@ -83,7 +92,7 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     if (!record) return false;
     const { bytes } = victim.disk.writable(NAME);
     const all = random.oneIn(2);
-    bytes.fill(0, record.at, all ? bytes.length : record.at + BLOCK);
+    bytes.fill(0, record.at, all ? bytes.length : record.at + random.pick([BLOCK, HEAD]));
     return `record ${record.sequence} gone${all ? " with all after it" : ""}`;
   },
   cutJournal: (victim, random) => {
@@ -99,7 +108,8 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
   lengthenJournal: ({ disk }, random) => {
     if (!disk.files.has(NAME)) return false;
     const content = disk.writable(NAME);
-    content.size = JOURNAL_LIMIT + random.pick([-BLOCK, -1, 0, 1, BLOCK]);
+    const { size } = content;
+    content.size = random.pick([size * 2, size * 4, JOURNAL_LIMIT, JOURNAL_LIMIT * 2]);
     return `${NAME} lengthened to ${content.size}`;
   },
   craftNumber: (victim, random) => {
@@ -122,18 +132,17 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     bytes.fill(random.below(256), from, from + base.pageSize / (half ? 2 : 1));
     return `${half ? "half of " : ""}page ${page} overwritten in ${IMAGE}`;
   },
-  /** A process that begins anew in the file, or in the place of what it holds. */
+  /** Some are of another journal, or out of order. */
   renumber: (victim, random) => {
     const records = recordsIn(victim);
     if (records.length === 0) return false;
     const [from, by] = [random.below(records.length), random.pick([-1, 1])];
     const { bytes } = victim.disk.writable(NAME);
     for (const { at } of records.slice(from)) {
-      const block = bytes.subarray(at, at + BLOCK);
-      const view = words(block);
       const where = random.oneIn(2) ? 8 : 16;
-      view.setUint32(where, view.getUint32(where, true) + by >>> 0, true);
-      sealRecord(block);
+      crafted(bytes, at, (view) => {
+        view.setUint32(where, view.getUint32(where, true) + by >>> 0, true);
+      });
     }
     return `records from ${from} on renumbered by ${by}`;
   },
@@ -171,10 +180,13 @@ function addRecord(victim: Victim, random: Random): string | false {
     if (isThere && random.oneIn(4)) disk.writable(IMAGE).bytes.set(bytes, page * pageSize);
   }
   sealRecord(block);
-  const longer = new Uint8Array(Math.max(content.bytes.length, at + BLOCK + pages.length));
+  let length = content.bytes.length;
+  while (length < at + HEAD + pages.length) length = Math.max(2 ** 16, length * 2);
+  const longer = new Uint8Array(length);
   longer.set(content.bytes);
   longer.set(block, at);
-  longer.set(pages, at + BLOCK);
+  if (!random.oneIn(9)) longer.set(block, at + BLOCK);
+  longer.set(pages, at + HEAD);
   content.bytes = longer;
   content.size = Math.max(content.size, longer.length);
   return `record ${view.getUint32(16, true)} added: total ${view.getUint32(20, true)}, ` +
