@@ -40,23 +40,25 @@ export function murmurHash3(bytes: Uint8Array, seed: number = CHECKSUM_SEED): nu
 }
 
 /**
- * The hashes of consecutive pages: `words` holds `into.length` pages of
- * `pageWords` 32-bit words each.
+ * The hashes of `into.length` pages of `pageWords` 32-bit words each, in `words`: of those
+ * that begin at `starts`, or of the first.
  */
 export function checksumPages(
   words: Uint32Array,
   pageWords: number,
   into: Uint32Array,
+  starts?: ArrayLike<number>,
 ): void {
   const length = pageWords * 4;
+  const startOf = (page: number) => starts?.[page] ?? page * pageWords;
   let page = 0;
   for (; page + 4 <= into.length; page += 4) {
-    let at0 = page * pageWords;
-    let at1 = at0 + pageWords;
-    let at2 = at1 + pageWords;
-    let at3 = at2 + pageWords;
+    let at0 = startOf(page);
+    let at1 = startOf(page + 1);
+    let at2 = startOf(page + 2);
+    let at3 = startOf(page + 3);
     let h0 = CHECKSUM_SEED | 0, h1 = h0, h2 = h0, h3 = h0;
-    for (const end = at1; at0 < end;) {
+    for (const end = at0 + pageWords; at0 < end;) {
       h0 = step(h0, words[at0++]);
       h1 = step(h1, words[at1++]);
       h2 = step(h2, words[at2++]);
@@ -69,7 +71,7 @@ export function checksumPages(
   }
   for (; page < into.length; page++) {
     let hash = CHECKSUM_SEED | 0;
-    const start = page * pageWords;
+    const start = startOf(page);
     for (let at = start; at < start + pageWords; at++) hash = step(hash, words[at]);
     into[page] = finish(hash, length);
   }

@@ -23,7 +23,6 @@ import {
   quietly,
   readFully,
   type Storage,
-  type StorageFile,
   writeFully,
 } from "./storage.ts";
 

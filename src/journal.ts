@@ -8,9 +8,9 @@
  * earlier journal in the same file has another number. Of two blocks that were written
  * together one alone may rot: a save is not taken for one that never was then.
  */
-import { murmurHash3, wordsOf } from "./checksum.ts";
+import { checksumPages, murmurHash3, wordsOf } from "./checksum.ts";
 import { MAXIMUM_PAGES } from "./layout.ts";
-import { firstWrongPage, impossible, type PageSource, type PatchContent } from "./patch.ts";
+import { impossible, type PageSource, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { readFully, type StorageFile } from "./storage.ts";
 
@@ -56,25 +56,112 @@ export function encodeRecord(
   return bytes;
 }
 
-/** What a record's blocks say, as they were found. */
-interface Found extends PatchContent {
+/** A journal's file, read at once: it has a few megabytes. */
+export class JournalBytes {
+  private constructor(readonly file: StorageFile, private readonly bytes: Uint8Array) {}
+
+  /** Reads it; of what is too long for a journal nothing. */
+  static *read(file: StorageFile): Protocol<JournalBytes> {
+    const size = yield* perform(file.size());
+    const bytes = new Uint8Array(size > LONGEST_BYTES ? 0 : size);
+    const length = yield* readFully(file, bytes, 0);
+    return new JournalBytes(file, bytes.subarray(0, length));
+  }
+
+  /** Which journal it begins with; for where the image doesn't say. */
+  get first(): bigint | undefined {
+    return (this.#block(0) ?? this.#block(BLOCK_BYTES))?.journal;
+  }
+
+  /** Whether it may be a journal, from its length. */
+  get isWhole(): boolean {
+    const { length } = this.bytes;
+    return length >= SHORTEST_BYTES && (length & length - 1) === 0;
+  }
+
+  /**
+   * Whether a block from some position on is of a record that comes after so many. If one
+   * before it isn't whole that was committed, since no record is begun before.
+   */
+  hasLater(from: number, records: number, journal?: bigint): boolean {
+    for (let at = from; at < this.bytes.length; at += BLOCK_BYTES) {
+      const found = this.#block(at, journal);
+      if (found && found.sequence >= records) return true;
+    }
+    return false;
+  }
+
+  /**
+   * The records from the beginning, each of which says that it follows the one before it,
+   * whatever their pages are.
+   */
+  records(journal: bigint | undefined, pageSize: number): Found[] {
+    const records: Found[] = [];
+    for (let at = 0;;) {
+      const [first, second] = [at, at + BLOCK_BYTES].map((at) => this.#block(at, journal));
+      const said = first ?? second;
+      if (said?.sequence !== records.length) break;
+      const start = at + HEAD_BYTES;
+      const positions = Array.from(said.pages, (_, index) => start + index * pageSize);
+      records.push({ ...said, at, positions, isTorn: !first || !second });
+      at += recordLength(said.pages.length, pageSize);
+    }
+    this.#check(records, pageSize);
+    return records;
+  }
+
+  /** Says of records which page is wrong; hashes all at once, for that is quicker. */
+  #check(records: Found[], pageSize: number): void {
+    const { length } = this.bytes;
+    const starts = records.flatMap(({ positions }) =>
+      positions.filter((position) => position + pageSize <= length).map((at) => at / 4)
+    );
+    const sums = new Uint32Array(starts.length);
+    checksumPages(wordsOf(this.bytes), pageSize / 4, sums, starts);
+    let next = 0;
+    for (const record of records) {
+      const wrong = record.checksums.findIndex((sum) => sum !== sums[next++]);
+      if (wrong < 0) continue;
+      record.isTorn = true;
+      record.wrongPage = record.pages[wrong];
+      return;
+    }
+  }
+
+  /** Where pages are that begin at some positions. */
+  source(positions: number[]): PageSource {
+    return { file: this.file, bytes: this.bytes, positions };
+  }
+
+  /** What a block says, if it begins a record of a journal, or of any where none is named. */
+  #block(at: number, journal?: bigint): Block | undefined {
+    if (at + BLOCK_BYTES > this.bytes.length) return undefined;
+    const block = wordsOf(this.bytes.subarray(at, at + BLOCK_BYTES));
+    const [seal, magic, , , sequence, total, count] = block;
+    if (magic !== MAGIC || count > RECORD_LIMIT) return undefined;
+    const number = new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0];
+    if (number !== (journal ?? number)) return undefined;
+    const end = at + (HEADER_WORDS + 2 * count) * 4;
+    if (murmurHash3(this.bytes.subarray(at + 4, end)) !== seal) return undefined;
+    const records = block.subarray(HEADER_WORDS, HEADER_WORDS + 2 * count);
+    const pages = records.filter((_, index) => index % 2 === 0);
+    const checksums = records.filter((_, index) => index % 2 === 1);
+    return { journal: number, sequence, total, pages, checksums };
+  }
+}
+
+/** What a record's blocks say. */
+interface Block extends PatchContent {
   journal: bigint;
   sequence: number;
 }
 
-/** What a block says, if it begins a record of this journal, or of any where none is named. */
-function decodeRecord(block: Uint32Array, journal?: bigint): Found | undefined {
-  const [seal, magic, , , sequence, total, count] = block;
-  if (magic !== MAGIC || count > RECORD_LIMIT) return undefined;
-  const number = new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0];
-  if (number !== (journal ?? number)) return undefined;
-  const words = block.subarray(0, HEADER_WORDS + 2 * count);
-  const sealed = new Uint8Array(words.buffer, words.byteOffset + 4, words.length * 4 - 4);
-  if (murmurHash3(sealed) !== seal) return undefined;
-  const records = words.subarray(HEADER_WORDS);
-  const pages = records.filter((_, index) => index % 2 === 0);
-  const checksums = records.filter((_, index) => index % 2 === 1);
-  return { journal: number, sequence, total, pages, checksums };
+/** A record as it was found. */
+interface Found extends Block {
+  at: number;
+  positions: number[];
+  isTorn: boolean;
+  wrongPage?: number;
 }
 
 /** All records of a journal as one patch, the last content of each page. */
@@ -88,19 +175,6 @@ export interface JournalContent extends PatchContent {
   damage?: string;
 }
 
-/** Whether a file has a record of any journal, as far as one block of it tells. */
-export function* hasRecord(file: StorageFile): Protocol<boolean> {
-  return yield* hasLater(file, -BLOCK_BYTES, yield* perform(file.size()), undefined, -1);
-}
-
-/** Which journal a file begins with; for where the image doesn't say. */
-export function* firstJournal(file: StorageFile): Protocol<bigint | undefined> {
-  for (const at of [0, BLOCK_BYTES]) {
-    const found = decodeRecord(yield* readBlock(file, at));
-    if (found) return found.journal;
-  }
-}
-
 /** A record that is not whole. */
 export interface TornRecord extends PatchContent {
   /** The page of it that is wrong; undefined where one of its blocks is. */
@@ -109,46 +183,37 @@ export interface TornRecord extends PatchContent {
   isKnown(page: number, checksum: number): boolean;
 }
 
-/** Reads the records of a journal, for an image of so many pages. */
-export function* readJournal(
-  file: StorageFile,
+/** Follows the records of a journal, for an image of so many pages. */
+export function followJournal(
+  bytes: JournalBytes,
   journal: bigint | undefined,
   pageSize: number,
   imagePages: number,
-): Protocol<JournalContent> {
-  const size = yield* perform(file.size());
+): JournalContent {
   const latest = new Map<number, { checksum: number; position: number }>();
   const known = new Map<number, Set<number>>();
-  let [at, saves, total] = [0, 0, imagePages];
+  let [end, saves, total] = [0, 0, imagePages];
   let torn: TornRecord | undefined;
-  let damage: string | undefined;
-  if (!isLength(size)) damage = `is ${size} bytes long: it was cut, or is something else`;
-  while (!damage && at + HEAD_BYTES <= size) {
-    const blocks = [yield* readBlock(file, at), yield* readBlock(file, at + BLOCK_BYTES)];
-    const both = blocks.map((block) => decodeRecord(block, journal));
-    const found = both[0] ?? both[1];
-    if (found?.sequence !== saves) break;
+  let damage = bytes.isWhole ? undefined : "was cut, or is something else: its length is wrong";
+  for (const found of damage ? [] : bytes.records(journal, pageSize)) {
     damage = faultOf(found, total);
     if (damage) break;
-    const position = at + HEAD_BYTES;
-    const positions = Array.from(found.pages, (_, index) => position + index * pageSize);
-    const wrongPage = yield* firstWrongPage({ file, positions }, found, pageSize);
-    if (wrongPage !== undefined || !both[0] || !both[1]) {
+    if (found.isTorn) {
       const isKnown = (page: number, checksum: number) =>
         known.get(page)?.has(checksum) ?? false;
-      torn = { ...found, wrongPage, isKnown };
+      torn = { ...found, isKnown };
       break;
     }
     for (const [index, page] of found.pages.entries()) {
       const checksum = found.checksums[index];
-      latest.set(page, { checksum, position: positions[index] });
+      latest.set(page, { checksum, position: found.positions[index] });
       known.set(page, (known.get(page) ?? new Set()).add(checksum));
     }
     total = found.total;
-    at += recordLength(found.pages.length, pageSize);
+    end = found.at + recordLength(found.pages.length, pageSize);
     saves++;
   }
-  if (!damage && (yield* hasLater(file, at, size, journal, saves))) {
+  if (!damage && bytes.hasLater(end + BLOCK_BYTES, saves + 1, journal)) {
     damage = `is damaged at save ${saves + 1}, which others followed`;
   }
   const pages = Uint32Array.from(latest.keys()).sort();
@@ -157,51 +222,15 @@ export function* readJournal(
     total,
     pages,
     checksums: Uint32Array.from(places, ({ checksum }) => checksum),
-    source: { file, positions: places.map(({ position }) => position) },
+    source: bytes.source(places.map(({ position }) => position)),
     saves,
     torn,
     damage,
   };
 }
 
-/** Whether a file of so many bytes may be a journal. */
-function isLength(bytes: number): boolean {
-  return bytes >= SHORTEST_BYTES && bytes <= LONGEST_BYTES && (bytes & bytes - 1) === 0;
-}
-
 /** What no writer could have written in a record, after which the image is never shorter. */
-function faultOf(found: Found, before: number): string | undefined {
-  const { total } = found;
+function faultOf({ pages, checksums, total }: Found, before: number): string | undefined {
   if (total > MAXIMUM_PAGES || total < before) return `makes the image ${total} pages long`;
-  return impossible(found)?.reason;
-}
-
-function* readBlock(file: StorageFile, position: number): Protocol<Uint32Array> {
-  const bytes = new Uint8Array(BLOCK_BYTES);
-  yield* readFully(file, bytes, position);
-  return wordsOf(bytes);
-}
-
-/**
- * Whether a record follows one that isn't whole: that one was committed then, since no
- * record is begun before the one before it is.
- */
-function* hasLater(
-  file: StorageFile,
-  start: number,
-  size: number,
-  journal: bigint | undefined,
-  sequence: number,
-): Protocol<boolean> {
-  const buffer = new Uint8Array(32 * BLOCK_BYTES);
-  for (let at = start + BLOCK_BYTES; at < size; at += buffer.length) {
-    const length = yield* readFully(file, buffer, at);
-    const words = wordsOf(buffer);
-    for (let from = 0; from + BLOCK_BYTES <= length; from += BLOCK_BYTES) {
-      const block = words.subarray(from / 4, (from + BLOCK_BYTES) / 4);
-      const found = decodeRecord(block, journal);
-      if (found && found.sequence > sequence) return true;
-    }
-  }
-  return false;
+  return impossible({ pages, checksums, total })?.reason;
 }

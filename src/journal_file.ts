@@ -28,6 +28,8 @@ import {
 
 /** The longest record: what is larger is as well off with a patch. */
 const RECORD_LIMIT_BYTES = 4 << 20;
+/** It holds no more saves, so that opening after a kill has little to read. */
+const MOST_SAVES = 256;
 /** So many saves that it could take come before it begins, so that a few don't pay for it. */
 const FIRST_PATIENCE = 2;
 const MOST_PATIENCE = 8;
@@ -91,8 +93,10 @@ export class JournalFile {
         throw error;
       }
     }
-    if (this.#end + length <= this.#capacity) return true;
-    if (yield* this.#grow(this.#end + length, image)) return true;
+    if (this.#saves < MOST_SAVES) {
+      if (this.#end + length <= this.#capacity) return true;
+      if (yield* this.#grow(this.#end + length, image)) return true;
+    }
     yield* this.#checkpoint(image, files, BigInt(image.saves));
     return length <= this.#capacity || (yield* this.#grow(length, image));
   }

@@ -3,18 +3,18 @@
  * and all are written there again. A patch that lies beside it means nothing: it is what
  * was left for Vere, or what a power cut left of that.
  */
+import { equalPages } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
 import type { Evidence, Verdict } from "./evidence.ts";
 import type { Image } from "./image.ts";
 import {
-  firstJournal,
-  hasRecord,
+  followJournal,
+  JournalBytes,
   type JournalContent,
-  readJournal,
   type TornRecord,
 } from "./journal.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
-import { HEADER_BYTES, retiredControl, writePatch } from "./patch.ts";
+import { HEADER_BYTES, readPages, retiredControl, writePatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, writeFully } from "./storage.ts";
 
@@ -35,8 +35,9 @@ export function* examineJournal(
   if (!file && !identity) return undefined;
   if (!file) throw corrupt(directory, "is gone, and the image needs it");
   try {
-    const number = identity?.journal ?? (yield* firstJournal(file));
-    const journal = yield* readJournal(file, number, image.pageSize, identity?.pages ?? 0);
+    const bytes = yield* JournalBytes.read(file);
+    const number = identity?.journal ?? bytes.first;
+    const journal = followJournal(bytes, number, image.pageSize, identity?.pages ?? 0);
     const complete = yield* isComplete(journal, image);
     const length = yield* perform(image.file.size());
     if (length > journal.total * image.pageSize) {
@@ -45,7 +46,7 @@ export function* examineJournal(
     if (!identity) {
       // It may be one that is left over, and the patch what counts.
       const { saves, torn, damage } = journal;
-      const hasNone = saves === 0 && !(yield* hasRecord(file));
+      const hasNone = saves === 0 && !bytes.hasLater(0, 0);
       if (hasNone || complete && !torn && !damage) return void (yield* perform(file.close()));
       const how = image.checksums ? "damaged" : "gone";
       journal.damage = `may hold saves that the image lacks: checksums.bin, which would ` +
@@ -87,13 +88,16 @@ function* carriedOf({ torn, pages }: JournalContent, image: Image): Protocol<num
 
 /** Whether the image is what the journal makes of it. */
 function* isComplete(
-  { pages, checksums, total }: JournalContent,
+  { pages, source, total }: JournalContent,
   image: Image,
 ): Protocol<boolean> {
-  const buffer = new Uint8Array(image.pageSize);
-  if ((yield* perform(image.file.size())) !== total * image.pageSize) return false;
+  const { pageSize } = image;
+  const [found, expected] = [new Uint8Array(pageSize), new Uint8Array(pageSize)];
+  if ((yield* perform(image.file.size())) !== total * pageSize) return false;
   for (const [index, page] of pages.entries()) {
-    if ((yield* image.checksumOf(page, buffer)) !== checksums[index]) return false;
+    yield* readPages(source, index, expected, pageSize);
+    yield* image.read(page, found);
+    if (!equalPages(found, expected)) return false;
   }
   return true;
 }

@@ -43,7 +43,8 @@ export interface PatchContent {
 /** Where the pages of a patch can be read. */
 export interface PageSource {
   file: StorageFile;
-  /** Where each begins, in bytes; one after the other from the beginning where not given. */
+  /** The content of the file, where it was read already; and where in it each page begins. */
+  bytes?: Uint8Array;
   positions?: number[];
 }
 
@@ -167,46 +168,37 @@ export function* verifyMemory(
   if (size !== expected) {
     return `memory.bin is ${size} bytes where control.bin says ${expected}`;
   }
-  const page = yield* firstWrongPage({ file: memory }, content, pageSize);
-  if (page !== undefined) return `page ${page} in memory.bin doesn't match its checksum`;
-}
-
-/** The first page that can't be read, or isn't what the records say. */
-export function* firstWrongPage(
-  source: PageSource,
-  content: PatchContent,
-  pageSize: number,
-): Protocol<number | undefined> {
-  const { pages, checksums } = content;
-  const buffer = new Uint8Array(Math.min(READ_PAGES, pages.length) * pageSize);
+  const buffer = new Uint8Array(Math.min(READ_PAGES, content.pages.length) * pageSize);
   const sums = new Uint32Array(READ_PAGES);
-  for (let index = 0; index < pages.length; index += READ_PAGES) {
-    const count = Math.min(READ_PAGES, pages.length - index);
+  for (let index = 0; index < content.pages.length; index += READ_PAGES) {
+    const count = Math.min(READ_PAGES, content.pages.length - index);
     const bytes = buffer.subarray(0, count * pageSize);
-    const whole = Math.floor((yield* readPages(source, index, bytes, pageSize)) / pageSize);
+    const length = yield* readFully(memory, bytes, index * pageSize);
+    if (length < bytes.length) return `memory.bin ends early`;
     checksumPages(wordsOf(bytes), pageSize / 4, sums.subarray(0, count));
     for (let at = 0; at < count; at++) {
-      if (at >= whole || sums[at] !== checksums[index + at]) return pages[index + at];
+      if (sums[at] !== content.checksums[index + at]) {
+        return `page ${content.pages[index + at]} in memory.bin doesn't match its checksum`;
+      }
     }
   }
 }
 
-/** Reads pages of a patch, from the one with that index on. Says how many bytes. */
+/** Reads pages of a patch, from the one with that index on. */
 export function* readPages(
-  { file, positions }: PageSource,
+  { file, bytes, positions }: PageSource,
   index: number,
   into: Uint8Array,
   pageSize: number,
-): Protocol<number> {
-  if (!positions) return yield* readFully(file, into, index * pageSize);
-  let done = 0;
-  while (done < into.length) {
-    const bytes = into.subarray(done, done + pageSize);
-    const length = yield* readFully(file, bytes, positions[index + done / pageSize]);
-    if (length < pageSize) break;
-    done += pageSize;
+): Protocol<void> {
+  if (!bytes || !positions) {
+    yield* readFully(file, into, index * pageSize);
+    return;
   }
-  return done;
+  for (let done = 0; done < into.length; done += pageSize) {
+    const position = positions[index + done / pageSize];
+    into.set(bytes.subarray(position, position + pageSize), done);
+  }
 }
 
 /** Applies a verified patch to the image and syncs it. */

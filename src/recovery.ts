@@ -8,13 +8,7 @@
  */
 import type { Attachment, Condition } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
-import {
-  contentOf,
-  type Evidence,
-  type Origin,
-  type Recovery,
-  type Verdict,
-} from "./evidence.ts";
+import type { Evidence, Origin, Recovery, Verdict } from "./evidence.ts";
 import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
 import {
