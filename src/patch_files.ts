@@ -174,12 +174,21 @@ export class PatchFiles {
   }
 
   /**
-   * Ends a patch that need not be durable, for a save that the journal has committed: if
-   * this process is killed while it applies that, Vere finds the save all the same.
+   * Writes a patch that need not be durable, for a save that the journal has committed: if
+   * this process is killed while it applies that, Vere finds the save all the same. Where
+   * it can't be written, as on a full disk, there is none, and the save none the worse.
    */
-  *shadow(content: PatchContent, pageSize: number): Protocol<void> {
-    yield* this.#encode(content, pageSize);
-    yield* this.#write();
+  *shadow(content: PatchContent, pageSize: number, pages: Protocol<void>): Protocol<void> {
+    try {
+      yield* pages;
+      yield* this.#encode(content, pageSize);
+      yield* this.#write();
+    } catch {
+      for (const part of [this.#control, this.#memory]) {
+        if (part.file) yield* perform(part.file.truncate(0));
+        part.bytes = 0;
+      }
+    }
   }
 
   /**

@@ -282,8 +282,7 @@ function* admit(
 /** Leaves a patch for Vere, which knows no journal, nor any other page size. */
 function* shadow({ files, region }: SaveTarget, patch: PatchPages): Protocol<void> {
   if (region.pageSize !== DEFAULT_PAGE_SIZE) return;
-  yield* patch.copy(files);
-  yield* files.shadow(patch.content(), region.pageSize);
+  yield* files.shadow(patch.content(), region.pageSize, patch.copy(files));
 }
 
 /**

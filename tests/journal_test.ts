@@ -11,6 +11,7 @@ import {
   type SaveOptions,
 } from "../mod.ts";
 import { Disk } from "../src/disk.ts";
+import { SystemError } from "../src/errors.ts";
 import { inspect } from "../src/inspect.ts";
 import { BLOCK_BYTES, HEAD_BYTES, recordLength } from "../src/journal.ts";
 import { mend } from "../src/mend.ts";
@@ -320,6 +321,34 @@ test("a backup takes the place of a directory that was killed", async ({ states,
     lose(directory);
     await loom.backup(directory, { overwrite: true });
     opened(directory, states[LAST]);
+  }
+});
+
+Deno.test("what can't be left for Vere, on a full disk, costs no save", () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  for (const name of ["memory.spare", "control.spare"]) {
+    const states: Uint8Array[] = [];
+    const storage = new FailingStorage();
+    using loom = openSyncOn(storage, home, options);
+    for (const pages of SAVES) save(loom, pages, states);
+    let isFull = true;
+    storage.tamper = (call) => {
+      const fails = isFull && call.action === "write" && call.name === name;
+      // Some of it has been written by then.
+      if (fails) return call.length > 600 ? 600 : new SystemError("ENOSPC", "write");
+    };
+    save(loom, [0, 1, 2], states);
+    isFull = false;
+    save(loom, [2], states);
+    copyDirectory(home, killed);
+    opened(killed, states.at(-1)!);
+    Deno.removeSync(killed, { recursive: true });
+    // And the patches after it are as long as they should be.
+    save(loom, [1], states, { attachment: Uint8Array.of(1) });
+    loom.closeSync();
+    opened(home, states.at(-1)!);
+    Deno.removeSync(home, { recursive: true });
   }
 });
 

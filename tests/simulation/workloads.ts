@@ -44,8 +44,6 @@ const FAILING_AFTER_COMMIT: [string, number][] = [
 /** The same of saves in the journal. */
 const FAILING_JOURNAL_CALLS = ["write journal.bin", "sync journal.bin"];
 const FAILING_AFTER_JOURNAL: [string, number][] = [
-  ["write memory.spare", 1],
-  ["write control.spare", 1],
   ["write control.spare", 2],
   ["write image.bin", 1],
 ];
