@@ -133,6 +133,7 @@ export function* openDirectory(
     }
     yield* ensureChecksums(storage, directory, image);
     const recovery = yield* recover(storage, directory, evidence, verdict, image, attachment);
+    image.journal = 0n;
     const { source, journal: applied } = evidence;
     evidence = undefined;
     if (source) yield* perform(source.file.close());

@@ -28,6 +28,11 @@ export class Image {
   /** Whether some page may have no space of its own on disk yet. */
   #sparse = true;
   #zeroChecksum?: number;
+  /**
+   * The number of the journal that it may lack saves of, as it was found; 0 for none, and
+   * undefined where it doesn't say.
+   */
+  journal?: bigint;
   private constructor(
     private readonly storage: Storage,
     readonly file: StorageFile,
@@ -35,7 +40,9 @@ export class Image {
     public pages: number,
     /** Undefined where the directory has none yet. */
     public checksums?: ChecksumFile,
-  ) {}
+  ) {
+    this.journal = checksums?.identity?.journal;
+  }
 
   get path(): string {
     return this.file.path;

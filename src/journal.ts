@@ -19,7 +19,7 @@ export const BLOCK_BYTES = 4096;
 /** Two blocks, which a record's pages follow. */
 export const HEAD_BYTES = 2 * BLOCK_BYTES;
 /** A journal is so long, or twice, four times … as long. */
-export const SHORTEST_BYTES = 64 << 10;
+export const SHORTEST_BYTES = 256 << 10;
 /** No journal is longer. */
 export const LONGEST_BYTES = 16 << 20;
 /** Seal, magic, journal (two words), sequence, pages in the image, records; one is free. */

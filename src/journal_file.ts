@@ -85,20 +85,19 @@ export class JournalFile {
     }
     if (!this.isInUse) {
       if (this.#waited++ < this.#patience || !files.haveNames) return false;
-      try {
-        return yield* this.#begin(length, image, files);
-      } catch (error) {
-        // What a failed sync has left of the file is not known.
-        this.isWanted = false;
-        throw error;
-      }
+      return yield* this.#begin(length, image, files);
     }
-    if (this.#saves < MOST_SAVES) {
-      if (this.#end + length <= this.#capacity) return true;
-      if (yield* this.#grow(this.#end + length, image)) return true;
+    const needed = this.#end + length;
+    const isFull = this.#saves >= MOST_SAVES;
+    if (!isFull && needed <= this.#capacity) return true;
+    if (isFull || this.#capacityFor(needed, image) === undefined) {
+      yield* this.#checkpoint(image, files, BigInt(image.saves));
+      return length <= this.#capacity;
     }
-    yield* this.#checkpoint(image, files, BigInt(image.saves));
-    return length <= this.#capacity || (yield* this.#grow(length, image));
+    // While it counts its length stays what it is: one that was cut is known by that.
+    yield* this.#checkpoint(image, files, 0n);
+    return yield* this.#begin(needed, image, files) ||
+      (yield* this.#begin(length, image, files));
   }
 
   /** Writes the next pages of the record that is under way. */
@@ -155,18 +154,24 @@ export class JournalFile {
 
   /** Creates the file, durably and full of zeros, and has the image say that it counts. */
   *#begin(length: number, image: Image, files: PatchFiles): Protocol<boolean> {
-    if (!this.#file) {
-      const path = join(this.directory, FILES.journal);
-      yield* ifPresent(this.storage.remove(path));
-      this.#file = yield* perform(this.storage.open(path, "create"));
-      yield* perform(this.storage.syncDirectory(this.directory));
+    try {
+      if (!this.#file) {
+        const path = join(this.directory, FILES.journal);
+        yield* ifPresent(this.storage.remove(path));
+        this.#file = yield* perform(this.storage.open(path, "create"));
+        yield* perform(this.storage.syncDirectory(this.directory));
+      }
+      if (length > this.#capacity && !(yield* this.#grow(length, image))) return false;
+      const number = BigInt(image.saves);
+      // From the first attempt on the image may say so.
+      this.#start(number);
+      yield* image.keepJournal(number, files.controlChecksum);
+      return true;
+    } catch (error) {
+      // What a failed sync has left of the file is not known.
+      this.isWanted = false;
+      throw error;
     }
-    if (length > this.#capacity && !(yield* this.#grow(length, image))) return false;
-    const number = BigInt(image.saves);
-    // From the first attempt on the image may say so.
-    this.#start(number);
-    yield* image.keepJournal(number, files.controlChecksum);
-    return true;
   }
 
   #start(number: bigint): void {
@@ -175,28 +180,29 @@ export class JournalFile {
     this.#saves = 0;
   }
 
-  /** Makes the file longer, if it may be: with zeros, durably. */
-  *#grow(needed: number, { pages, pageSize }: Image): Protocol<boolean> {
+  /** How long the file has to be for so many bytes; undefined where it may not. */
+  #capacityFor(needed: number, { pages, pageSize }: Image): number | undefined {
     let capacity = Math.max(SHORTEST_BYTES, this.#capacity);
     while (capacity < needed) capacity *= 2;
     const most = Math.max(SMALL_BYTES, 2 * pages * pageSize);
-    if (capacity > Math.min(this.#limit, most)) return false;
-    const zeros = new Uint8Array(Math.min(ZEROS_BYTES, capacity));
+    return capacity > Math.min(this.#limit, most) ? undefined : capacity;
+  }
+
+  /** Makes the file longer, if it may be: with zeros, durably. */
+  *#grow(needed: number, image: Image): Protocol<boolean> {
+    const capacity = this.#capacityFor(needed, image);
+    if (capacity === undefined) return false;
+    const zeros = new Uint8Array(ZEROS_BYTES);
     try {
-      // At once as long as it will be: one that was cut is known by its length.
-      yield* perform(this.#file!.truncate(capacity));
       for (let at = this.#capacity; at < capacity; at += zeros.length) {
-        yield* writeFully(
-          this.#file!,
-          zeros.subarray(0, Math.min(zeros.length, capacity - at)),
-          at,
-        );
+        yield* writeFully(this.#file!, zeros, at);
       }
       yield* perform(this.#file!.sync());
     } catch (error) {
       if (!(error instanceof LoomError) || error.code !== "NO_SPACE") throw error;
       this.#limit = this.#capacity;
       yield* perform(this.#file!.truncate(this.#capacity));
+      yield* perform(this.#file!.sync());
       return false;
     }
     this.#capacity = capacity;

@@ -29,14 +29,15 @@ export function* examineJournal(
   directory: string,
   image: Image,
 ): Protocol<Evidence | undefined> {
-  const identity = image.checksums?.identity;
-  if (identity && identity.journal === 0n) return undefined;
+  const { checksums, journal: wanted } = image;
+  if (wanted === 0n) return undefined;
+  const identity = checksums?.identity;
   const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
   if (!file && !identity) return undefined;
   if (!file) throw corrupt(directory, "is gone, and the image needs it");
   try {
     const bytes = yield* JournalBytes.read(file);
-    const number = identity?.journal ?? bytes.first;
+    const number = wanted ?? bytes.first;
     const journal = followJournal(bytes, number, image.pageSize, identity?.pages ?? 0);
     const complete = yield* isComplete(journal, image);
     const length = yield* perform(image.file.size());

@@ -9,7 +9,7 @@ export const BLOCK = 4096;
 export const HEAD = 2 * BLOCK;
 /** No writer makes a longer one, or one of a length between powers of two. */
 export const JOURNAL_LIMIT = 2 ** 24;
-const SHORTEST = 2 ** 16;
+const SHORTEST = 2 ** 18;
 export const MOST_RECORDED = (BLOCK - 32) / 8;
 const MOST_PAGES = 2 ** 22;
 

@@ -181,7 +181,7 @@ function addRecord(victim: Victim, random: Random): string | false {
   }
   sealRecord(block);
   let length = content.bytes.length;
-  while (length < at + HEAD + pages.length) length = Math.max(2 ** 16, length * 2);
+  while (length < at + HEAD + pages.length) length = Math.max(2 ** 18, length * 2);
   const longer = new Uint8Array(length);
   longer.set(content.bytes);
   longer.set(block, at);
