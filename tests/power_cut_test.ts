@@ -11,13 +11,19 @@ import { WORKLOADS } from "./simulation/workloads.ts";
 const SEED = 1;
 
 /** Workloads of so many steps that a few survivors of each cut must do here. */
-const LONG = ["anything", "backup with attachments"];
+const LONG = [
+  "anything",
+  "backup with attachments",
+  "saves in the journal, and patches between them",
+  "a journal that grows, and begins anew",
+  "a backup of a journal, and over one",
+];
 
 Deno.test("a power cut loses nothing that was saved", async (test) => {
   const known = new Map<number, string>();
   for (const name of Object.keys(WORKLOADS)) {
     await test.step(name, async () => {
-      const perCut = LONG.includes(name) ? 6 : 20;
+      const perCut = LONG.includes(name) ? 5 : 12;
       const effort = { seed: SEED, perCut, oneLivedIn: 48, oneKilledIn: 24 };
       const { losses } = await runWorkload(name, effort, known);
       assertEquals(worst(losses), undefined, `${losses.length} losses`);
