@@ -47,7 +47,7 @@ export function* examineJournal(
     if (!identity) {
       // It may be one that is left over, and the patch what counts.
       const { saves, torn, damage } = journal;
-      const hasNone = saves === 0 && !bytes.hasLater(0, 0);
+      const hasNone = saves === 0 && !damage && !bytes.hasLater(0, 0);
       if (hasNone || complete && !torn && !damage) return void (yield* perform(file.close()));
       const how = image.checksums ? "damaged" : "gone";
       journal.damage = `may hold saves that the image lacks: checksums.bin, which would ` +

@@ -18,6 +18,7 @@ const FOUND = {
   "an image to adopt beside a journal that is left": 20_000_212,
   "a record that makes the image shorter": 123_004_656,
   "a journal of another length, and the checksums damaged": 7_000_484,
+  "a journal that is too long, and the checksums damaged": 61_002_260,
   "a torn first record, others after it, and the checksums damaged": 123_006_012,
 };
 
