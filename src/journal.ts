@@ -1,7 +1,7 @@
 /**
  * The journal: small saves, one after the other in one file, so that one write and one
  * sync commit each. Encodes, decodes and reads its records; what they mean for an image
- * is for recovery.ts.
+ * is for journal_recovery.ts.
  *
  * A record is a block that says what it is, the same once more, and its pages. It belongs
  * to the journal of a certain number, and follows the record before it; what is left of an

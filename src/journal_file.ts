@@ -96,7 +96,7 @@ export class JournalFile {
     }
     // While it counts its length stays what it is: one that was cut is known by that.
     yield* this.#checkpoint(image, files, 0n);
-    return yield* this.#begin(needed, image, files) ||
+    return (yield* this.#begin(needed, image, files)) ||
       (yield* this.#begin(length, image, files));
   }
 

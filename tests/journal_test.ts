@@ -352,6 +352,26 @@ Deno.test("what can't be left for Vere, on a full disk, costs no save", () => {
   }
 });
 
+Deno.test("a journal that finds no room to grow begins anew as long as it was", () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  const states: Uint8Array[] = [];
+  const storage = new FailingStorage();
+  using loom = openSyncOn(storage, home, options);
+  for (const pages of SAVES) save(loom, pages, states);
+  const { size } = Deno.statSync(`${home}/journal.bin`);
+  storage.tamper = ({ action, name, length }) => {
+    const grows = action === "write" && name === "journal.bin" && length === 65536;
+    if (grows) return new SystemError("ENOSPC", "write");
+  };
+  const before = storage.calls.length;
+  for (let count = 0; count < 40; count++) save(loom, [count % 4], states);
+  assertEquals(Deno.statSync(`${home}/journal.bin`).size, size);
+  assert(!storage.calls.slice(before).includes("sync memory.spare"), "none became a patch");
+  copyDirectory(home, killed);
+  opened(killed, states.at(-1)!);
+});
+
 Deno.test("an older Loom is kept out for as long as the journal counts, and no longer", () => {
   using temporary = temporaryDirectory();
   const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
