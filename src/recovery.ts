@@ -125,7 +125,7 @@ export function* examine(
 ): Protocol<Evidence> {
   const journaled = image && (yield* examineJournal(storage, directory, image));
   if (journaled) return journaled;
-  if (adopt) yield* image?.forget() ?? [];
+  if (adopt && image) yield* image.forget();
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
   let inode = 0n;

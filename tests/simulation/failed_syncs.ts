@@ -20,6 +20,9 @@ const LEFT_OUT = [
   "backup",
   "backup with attachments",
   "backup over one that was in use",
+  "a backup of a journal, and over one",
+  "saves in the journal that are undone",
+  "saves in the journal that fail after their commit",
 ];
 
 /** The workloads in which syncs can fail. */
