@@ -19,6 +19,7 @@ const PROGRAMS = [
   "free pages",
   "saves off the thread",
   "attachments",
+  "a journal that is put to rest",
 ];
 
 for (const program of PROGRAMS) {
