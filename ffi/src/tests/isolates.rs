@@ -6,6 +6,7 @@ use crate::file::{loom_close, loom_open};
 use crate::isolate::{during, loom_begin, loom_caller, loom_leave};
 use crate::memory::{loom_lend, loom_take_back, twin_of};
 use std::ffi::CString;
+use std::io::Read;
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -14,23 +15,47 @@ fn is_open(file: i32) -> bool {
     unsafe { libc::fcntl(file, libc::F_GETFD) != -1 }
 }
 
-fn is_mapped(address: u64) -> bool {
-    let mut vector = [0u8; 1];
-    // SAFETY: mincore looks at no memory, and there is room for one page.
-    unsafe { libc::mincore(address as *mut _, 1, vector.as_mut_ptr()) == 0 }
+/// The byte at an address, if one can be read there.
+fn byte_at(address: usize) -> Option<u8> {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: the kernel looks at the address, and refuses what can't be read.
+    let written = unsafe { libc::write(writer.as_raw_fd(), address as *const _, 1) };
+    let mut byte = [0];
+    (written == 1).then(|| {
+        reader.read_exact(&mut byte).unwrap();
+        byte[0]
+    })
 }
 
-/// Registers memory and opens a file for writing, as the calling thread's: where the
-/// memory is for calls off the thread, and the descriptor.
-fn possessions(path: &CString) -> (u64, i32) {
+/// Memory that a thread registered, and where it is for calls off the thread.
+#[derive(Clone, Copy)]
+struct Lent {
+    original: usize,
+    twin: usize,
+}
+
+impl Lent {
+    /// Whether both are still the same memory. That the twin's address is not mapped would
+    /// be too much to ask once it is gone: other threads map memory all the time.
+    fn is_there(self) -> bool {
+        [7, 8].into_iter().all(|byte| {
+            // SAFETY: memory of this test's own, which is never unmapped.
+            unsafe { (self.original as *mut u8).write_volatile(byte) };
+            byte_at(self.twin) == Some(byte)
+        })
+    }
+}
+
+/// Registers memory and opens a file for writing, as the calling thread's.
+fn possessions(path: &CString) -> (Lent, i32) {
     // SAFETY: memory of so many bytes, and a path that ends in zero.
     unsafe {
         let original = fresh(8192);
         assert_eq!(loom_lend(original, 8192), 0);
-        *original = 7;
         let twin = twin_of(loom_caller() & 0xff, original);
-        assert!(twin != original && *twin == 7);
-        (twin as u64, loom_open(path.as_ptr(), 1))
+        assert_ne!(twin, original);
+        let (original, twin) = (original as usize, twin as usize);
+        (Lent { original, twin }, loom_open(path.as_ptr(), 1))
     }
 }
 
@@ -43,17 +68,17 @@ fn temporary_path() -> CString {
 #[test]
 fn what_a_thread_has_goes_with_it_and_calls_that_come_late_do_nothing() {
     let path = temporary_path();
-    let (address, caller) = thread::scope(|scope| {
+    let (lent, caller) = thread::scope(|scope| {
         let ended = scope.spawn(|| {
-            let (address, file) = possessions(&path);
-            assert!(file >= 0 && is_open(file) && is_mapped(address));
+            let (lent, file) = possessions(&path);
+            assert!(file >= 0 && is_open(file) && lent.is_there());
             // SAFETY: the path ends in zero.
             assert_eq!(unsafe { loom_open(path.as_ptr(), 1) }, -libc::EAGAIN);
-            (address, loom_caller())
+            (lent, loom_caller())
         });
         ended.join().unwrap()
     });
-    assert!(!is_mapped(address));
+    assert!(!lent.is_there());
     assert_eq!(
         during(caller, |_| panic!("the caller has ended")),
         -libc::ECANCELED
@@ -101,22 +126,22 @@ fn a_thread_ends_after_its_last_call() {
     let owner = thread::spawn({
         let path = path.clone();
         move || {
-            let (address, file) = possessions(&path);
+            let (lent, file) = possessions(&path);
             let caller = loom_caller();
             let call = thread::spawn(move || {
                 during(caller, |_| {
-                    begun.send((address, file)).unwrap();
+                    begun.send((lent, file)).unwrap();
                     goes_on.recv().unwrap();
-                    (is_mapped(address) && is_open(file)) as i32
+                    (lent.is_there() && is_open(file)) as i32
                 })
             });
             ends.recv().unwrap();
             call
         }
     });
-    let (address, file) = begins.recv().unwrap();
+    let (lent, file) = begins.recv().unwrap();
     may_end.send(()).unwrap();
-    assert!(is_mapped(address) && is_open(file));
+    assert!(lent.is_there() && is_open(file));
     go_on.send(()).unwrap();
     assert_eq!(owner.join().unwrap().join().unwrap(), 1);
     std::fs::remove_file(path.to_str().unwrap()).unwrap();

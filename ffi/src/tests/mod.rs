@@ -26,17 +26,13 @@ use crate::state::{FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, State, Word};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Barrier, Mutex, MutexGuard};
 
 const PAGE: usize = 16384;
 
-/// The budget of mappings is the process's: one test at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// Anonymous memory, attached, and all of it dirty; detached and unmapped at the end.
 struct Loom {
-    _turn: MutexGuard<'static, ()>,
     base: *mut u8,
     pages: u32,
     slot: u32,
@@ -48,7 +44,6 @@ unsafe impl Sync for Loom {}
 
 impl Loom {
     fn new(pages: u32) -> Self {
-        let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let length = pages as usize * PAGE;
         // SAFETY: a new anonymous mapping touches no memory that exists.
         let base = unsafe {
@@ -69,7 +64,6 @@ impl Loom {
         // SAFETY: memory of so many words, which is never unmapped.
         let words = unsafe { std::slice::from_raw_parts(words as *const AtomicU32, length) };
         Self {
-            _turn: turn,
             base: base.cast(),
             pages,
             slot: slot as u32,
