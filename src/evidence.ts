@@ -1,7 +1,7 @@
 /**
  * What open finds of a save that was under way, and what it makes of that. Shapes only.
  */
-import type { JournalContent } from "./journal.ts";
+import type { JournalContent } from "./journal_content.ts";
 import type { Control, PageSource, PatchContent } from "./patch.ts";
 
 /** What was found at open, and done about it. */

@@ -11,6 +11,9 @@ import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
 import type { SharedWords } from "./shared_words.ts";
 
+/** What is asked about a page, and the answer, for `differences`. */
+const QUESTION_WORDS = 3;
+
 /** So few pages are copied and hashed sooner than another thread has begun. */
 const FEW_PAGES = 16;
 
@@ -98,4 +101,76 @@ export class HeldPages {
       },
     };
   }
+
+  /**
+   * Writes in what pages differ from what they were: runs of words. Each is a word that
+   * says where it begins and, in its upper half, how many there are, and these. A page of
+   * which it isn't known what it was is one run, unless it turns out to be that. Off the
+   * thread all buffers must be lent memory.
+   *
+   * @param content the pages, or null where the region has them and nobody writes
+   */
+  differences(
+    pages: Uint32Array,
+    content: Uint8Array<ArrayBuffer> | null,
+    base: Base,
+    into: Uint8Array<ArrayBuffer>,
+  ): Operation<Differences> {
+    const { native, slot } = this;
+    const count = pages.length;
+    const ask = (questions: Uint32Array) => {
+      for (let index = 0, at = 0; index < count; index++, at += QUESTION_WORDS) {
+        questions[at] = pages[index];
+        questions[at + 1] = base.wasRead[index];
+        questions[at + 2] = base.checksums[index];
+      }
+    };
+    const answer = (result: number, questions: Uint32Array) => {
+      checked(result, "compare");
+      const lengths = new Uint32Array(count);
+      const checksums = new Uint32Array(count);
+      for (let index = 0, at = 0; index < count; index++, at += QUESTION_WORDS) {
+        lengths[index] = questions[at + 1];
+        checksums[index] = questions[at + 2];
+      }
+      return { lengths, checksums };
+    };
+    const compare = () => {
+      const questions = new Uint32Array(new ArrayBuffer(count * QUESTION_WORDS * 4));
+      ask(questions);
+      const call = [slot, questions, count, content, base.bytes, into] as const;
+      return answer(native.loom_differences(...call), questions);
+    };
+    return {
+      action: "compare",
+      path: "the loom's memory",
+      sync: compare,
+      async: async () => {
+        if (count <= FEW_PAGES) return compare();
+        using lent = borrow(native, count * QUESTION_WORDS * 4);
+        const questions = new Uint32Array(lent.bytes.buffer, 0, count * QUESTION_WORDS);
+        ask(questions);
+        const call = [slot, questions, count, content, base.bytes, into] as const;
+        const result = native.loom_differences_off_thread(native.loom_caller(), ...call);
+        return answer(await result, questions);
+      },
+    };
+  }
+}
+
+/** What pages were. */
+export interface Base {
+  bytes: Uint8Array<ArrayBuffer>;
+  /** Whether each could be read: 1 or 0. */
+  wasRead: Uint8Array;
+  /** What each hashes to, where that is known; 0 otherwise. */
+  checksums: ArrayLike<number>;
+}
+
+/** What pages have become. */
+export interface Differences {
+  /** How many words were written for each: none where it is what it was. */
+  lengths: Uint32Array;
+  /** What each hashes to. */
+  checksums: Uint32Array;
 }

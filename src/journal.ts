@@ -1,64 +1,100 @@
 /**
- * The journal: small saves, one after the other in one file, so that one write and one
- * sync commit each. Encodes, decodes and reads its records; what they mean for an image
- * is for journal_recovery.ts.
+ * The journal: small changes, one save after the other in one file, so that one write and
+ * one sync commit each. Encodes, decodes and reads its records; what they make of an image
+ * is for journal_content.ts.
  *
- * A record is a block that says what it is, the same once more, and its pages. It belongs
- * to the journal of a certain number, and follows the record before it; what is left of an
- * earlier journal in the same file has another number. Of two blocks that were written
- * together one alone may rot: a save is not taken for one that never was then.
+ * A record is a head that says what it is, the same once more, and a body: in what each of
+ * its pages differs from what the image had. It belongs to the journal of a certain number,
+ * and follows the record before it; what is left of an earlier journal in the same file has
+ * another number. Of two heads that were written together one alone may rot: a save is not
+ * taken for one that never was then.
  */
 import { checksumPages, murmurHash3, wordsOf } from "./checksum.ts";
-import { MAXIMUM_PAGES } from "./layout.ts";
-import { impossible, type PageSource, type PatchContent } from "./patch.ts";
+import type { PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { readFully, type StorageFile } from "./storage.ts";
 
-/** All records begin at a multiple of it. */
+/** Heads and bodies begin at a multiple of it, and end at one. */
 export const BLOCK_BYTES = 4096;
-/** Two blocks, which a record's pages follow. */
-export const HEAD_BYTES = 2 * BLOCK_BYTES;
 /** A journal is so long, or twice, four times … as long. */
 export const SHORTEST_BYTES = 256 << 10;
 /** No journal is longer. */
-export const LONGEST_BYTES = 16 << 20;
-/** Seal, magic, journal (two words), sequence, pages in the image, records; one is free. */
+export const LONGEST_BYTES = 32 << 20;
+/** The longest record: what is larger is as well off with a patch. */
+export const RECORD_LIMIT_BYTES = 8 << 20;
+/** The pages that one record may change. */
+export const RECORD_PAGES_BYTES = 32 << 20;
+/** The pages that all records of a journal may change, so that open has little to write. */
+export const JOURNAL_PAGES_BYTES = 64 << 20;
+/** Seal, magic, journal (two words), sequence, pages in the image, records, body's checksum. */
 const HEADER_WORDS = 8;
-/** The pages that one record can bring. */
-export const RECORD_LIMIT = (BLOCK_BYTES / 4 - HEADER_WORDS) / 2;
+/** Of each page its number, what it hashes to, and how many words of the body are its own. */
+const ENTRY_WORDS = 3;
 /** "jrnl", as bytes. */
 const MAGIC = 0x6c6e726a;
 
-/** How long the record of so many pages is. */
-export function recordLength(pages: number, pageSize: number): number {
-  return HEAD_BYTES + pages * pageSize;
+/** What a record brings. */
+export interface RecordContent extends PatchContent {
+  /** How many words of the body each page has. */
+  lengths: Uint32Array;
 }
 
-/** What a record begins with, as far as it says anything. */
-export function encodeRecord(
+function inBlocks(bytes: number): number {
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
+/** How long the head of so many pages is. */
+export function headLength(pages: number): number {
+  return inBlocks((HEADER_WORDS + ENTRY_WORDS * pages) * 4);
+}
+
+/** How long the record of so many pages is, whose body has so many words. */
+export function recordLength(pages: number, words: number): number {
+  return 2 * headLength(pages) + inBlocks(words * 4);
+}
+
+/** A record's head. */
+export function encodeHead(
   journal: bigint,
   sequence: number,
-  { total, pages, checksums }: PatchContent,
+  { total, pages, checksums, lengths }: RecordContent,
+  bodyChecksum: number,
 ): Uint8Array<ArrayBuffer> {
-  const words = new Uint32Array(HEADER_WORDS + 2 * pages.length);
+  const bytes = new Uint8Array(headLength(pages.length));
+  const words = wordsOf(bytes);
   words[1] = MAGIC;
-  new BigUint64Array(words.buffer, 8, 1)[0] = journal;
-  words.set([sequence, total, pages.length], 4);
-  for (let index = 0; index < pages.length; index++) {
-    words[HEADER_WORDS + 2 * index] = pages[index];
-    words[HEADER_WORDS + 1 + 2 * index] = checksums[index];
+  new BigUint64Array(bytes.buffer, 8, 1)[0] = journal;
+  words.set([sequence, total, pages.length, bodyChecksum], 4);
+  for (let index = 0, at = HEADER_WORDS; index < pages.length; index++, at += ENTRY_WORDS) {
+    words[at] = pages[index];
+    words[at + 1] = checksums[index];
+    words[at + 2] = lengths[index];
   }
-  const block = new Uint8Array(words.buffer);
-  words[0] = murmurHash3(block.subarray(4));
-  const bytes = new Uint8Array(BLOCK_BYTES + block.length);
-  bytes.set(block);
-  bytes.set(block, BLOCK_BYTES);
+  words[0] = sealOf(bytes, pages.length);
   return bytes;
+}
+
+function sealOf(head: Uint8Array, pages: number): number {
+  return murmurHash3(head.subarray(4, (HEADER_WORDS + ENTRY_WORDS * pages) * 4));
+}
+
+/** What a body hashes to, from what its blocks do. */
+export function bodyChecksumOf(blocks: Uint32Array): number {
+  return murmurHash3(new Uint8Array(blocks.buffer, blocks.byteOffset, blocks.byteLength));
+}
+
+/** A run of words that are changed: the first, and how many. */
+export function decodeRun(head: number): { start: number; count: number } {
+  return { start: head & 0xffff, count: head >>> 16 };
 }
 
 /** A journal's file, read at once: it has a few megabytes. */
 export class JournalBytes {
-  private constructor(readonly file: StorageFile, private readonly bytes: Uint8Array) {}
+  readonly words: Uint32Array;
+
+  private constructor(readonly file: StorageFile, private readonly bytes: Uint8Array) {
+    this.words = wordsOf(bytes);
+  }
 
   /** Reads it; of what is too long for a journal nothing. */
   static *read(file: StorageFile): Protocol<JournalBytes> {
@@ -70,7 +106,7 @@ export class JournalBytes {
 
   /** Which journal it begins with; for where the image doesn't say. */
   get first(): bigint | undefined {
-    return (this.#block(0) ?? this.#block(BLOCK_BYTES))?.journal;
+    return this.#find(0, (sequence) => sequence === 0)?.journal;
   }
 
   /** Whether it may be a journal, from its length. */
@@ -80,157 +116,91 @@ export class JournalBytes {
   }
 
   /**
-   * Whether a block from some position on is of a record that comes after so many. If one
+   * Whether a head from some position on is of a record that comes after so many. If one
    * before it isn't whole that was committed, since no record is begun before.
    */
   hasLater(from: number, records: number, journal?: bigint): boolean {
-    for (let at = from; at < this.bytes.length; at += BLOCK_BYTES) {
-      const found = this.#block(at, journal);
-      if (found && found.sequence >= records) return true;
-    }
-    return false;
+    return this.#find(from, (sequence) => sequence >= records, journal) !== undefined;
   }
 
   /**
    * The records from the beginning, each of which says that it follows the one before it,
-   * whatever their pages are.
+   * up to the first that isn't whole.
    */
-  records(journal: bigint | undefined, pageSize: number): Found[] {
-    const records: Found[] = [];
-    for (let at = 0;;) {
-      const [first, second] = [at, at + BLOCK_BYTES].map((at) => this.#block(at, journal));
-      const said = first ?? second;
-      if (said?.sequence !== records.length) break;
-      const start = at + HEAD_BYTES;
-      const positions = Array.from(said.pages, (_, index) => start + index * pageSize);
-      records.push({ ...said, at, positions, isTorn: !first || !second });
-      at += recordLength(said.pages.length, pageSize);
-    }
-    this.#check(records, pageSize);
-    return records;
-  }
-
-  /** Says of records which page is wrong; hashes all at once, for that is quicker. */
-  #check(records: Found[], pageSize: number): void {
-    const { length } = this.bytes;
-    const starts = records.flatMap(({ positions }) =>
-      positions.filter((position) => position + pageSize <= length).map((at) => at / 4)
-    );
-    const sums = new Uint32Array(starts.length);
-    checksumPages(wordsOf(this.bytes), pageSize / 4, sums, starts);
-    let next = 0;
-    for (const record of records) {
-      const wrong = record.checksums.findIndex((sum) => sum !== sums[next++]);
-      if (wrong < 0) continue;
-      record.isTorn = true;
-      record.wrongPage = record.pages[wrong];
-      return;
+  *records(journal: bigint | undefined): Generator<FoundRecord> {
+    for (let at = 0, sequence = 0;; sequence++) {
+      const record = this.#record(at, sequence, journal);
+      if (record) yield record;
+      if (!record || record.isTorn) return;
+      at = record.end;
     }
   }
 
-  /** Where pages are that begin at some positions. */
-  source(positions: number[]): PageSource {
-    return { file: this.file, bytes: this.bytes, positions };
+  #record(at: number, sequence: number, journal?: bigint): FoundRecord | undefined {
+    const isNext = (found: number) => found === sequence;
+    const first = this.#head(at, isNext, journal);
+    const head = first ?? this.#find(at + BLOCK_BYTES, isNext, journal);
+    if (!head) return undefined;
+    const { pages, lengths } = head;
+    const length = headLength(pages.length);
+    const second = this.#head(at + length, isNext, journal);
+    const body = at + 2 * length;
+    const end = body + inBlocks(lengths.reduce((sum, words) => sum + words, 0) * 4);
+    const isWhole = first && second && end <= this.bytes.length &&
+      this.#checksum(body, end) === head.bodyChecksum;
+    return { ...head, body, end, isTorn: !isWhole };
   }
 
-  /** What a block says, if it begins a record of a journal, or of any where none is named. */
-  #block(at: number, journal?: bigint): Block | undefined {
+  #checksum(from: number, until: number): number {
+    const blocks = new Uint32Array((until - from) / BLOCK_BYTES);
+    checksumPages(wordsOf(this.bytes.subarray(from, until)), BLOCK_BYTES / 4, blocks);
+    return bodyChecksumOf(blocks);
+  }
+
+  #find(
+    from: number,
+    isWanted: (sequence: number) => boolean,
+    journal?: bigint,
+  ): Head | undefined {
+    for (let at = from; at < this.bytes.length; at += BLOCK_BYTES) {
+      const head = this.#head(at, isWanted, journal);
+      if (head) return head;
+    }
+  }
+
+  /** A wanted head, if one of that journal begins there, or of any where none is named. */
+  #head(
+    at: number,
+    isWanted: (sequence: number) => boolean,
+    journal?: bigint,
+  ): Head | undefined {
     if (at + BLOCK_BYTES > this.bytes.length) return undefined;
-    const block = wordsOf(this.bytes.subarray(at, at + BLOCK_BYTES));
-    const [seal, magic, , , sequence, total, count] = block;
-    if (magic !== MAGIC || count > RECORD_LIMIT) return undefined;
-    const number = new BigUint64Array(block.buffer, block.byteOffset + 8, 1)[0];
+    const [seal, magic, , , sequence, total, count, bodyChecksum] = this.words.subarray(at / 4);
+    if (magic !== MAGIC || count > RECORD_PAGES_BYTES / BLOCK_BYTES) return undefined;
+    // Before anything is hashed: what lies there may have been made to cost much.
+    if (!isWanted(sequence)) return undefined;
+    const number = new BigUint64Array(this.words.buffer, this.words.byteOffset + at + 8, 1)[0];
     if (number !== (journal ?? number)) return undefined;
-    const end = at + (HEADER_WORDS + 2 * count) * 4;
-    if (murmurHash3(this.bytes.subarray(at + 4, end)) !== seal) return undefined;
-    const records = block.subarray(HEADER_WORDS, HEADER_WORDS + 2 * count);
-    const pages = records.filter((_, index) => index % 2 === 0);
-    const checksums = records.filter((_, index) => index % 2 === 1);
-    return { journal: number, sequence, total, pages, checksums };
+    const head = this.bytes.subarray(at, at + headLength(count));
+    if (head.length < headLength(count) || sealOf(head, count) !== seal) return undefined;
+    const entries = wordsOf(head).subarray(HEADER_WORDS, HEADER_WORDS + ENTRY_WORDS * count);
+    const [pages, checksums, lengths] = [0, 1, 2].map((word) =>
+      Uint32Array.from({ length: count }, (_, index) => entries[ENTRY_WORDS * index + word])
+    );
+    return { journal: number, sequence, total, bodyChecksum, pages, checksums, lengths };
   }
 }
 
-/** What a record's blocks say. */
-interface Block extends PatchContent {
+/** What a record's heads say. */
+interface Head extends RecordContent {
   journal: bigint;
   sequence: number;
+  bodyChecksum: number;
 }
 
-/** A record as it was found. */
-interface Found extends Block {
-  at: number;
-  positions: number[];
+/** A record as it was found: where its body begins, and where it ends. */
+export interface FoundRecord extends Head {
+  body: number;
+  end: number;
   isTorn: boolean;
-  wrongPage?: number;
-}
-
-/** All records of a journal as one patch, the last content of each page. */
-export interface JournalContent extends PatchContent {
-  source: PageSource;
-  /** How many saves it holds. */
-  saves: number;
-  /** The record after the last whole one, where some of it is there. */
-  torn?: TornRecord;
-  /** What no writer could have left. */
-  damage?: string;
-}
-
-/** A record that is not whole. */
-export interface TornRecord extends PatchContent {
-  /** The page of it that is wrong; undefined where one of its blocks is. */
-  wrongPage?: number;
-  /** Whether the journal had brought a page with that content before. */
-  isKnown(page: number, checksum: number): boolean;
-}
-
-/** Follows the records of a journal, for an image of so many pages. */
-export function followJournal(
-  bytes: JournalBytes,
-  journal: bigint | undefined,
-  pageSize: number,
-  imagePages: number,
-): JournalContent {
-  const latest = new Map<number, { checksum: number; position: number }>();
-  const known = new Map<number, Set<number>>();
-  let [end, saves, total] = [0, 0, imagePages];
-  let torn: TornRecord | undefined;
-  let damage = bytes.isWhole ? undefined : "was cut, or is something else: its length is wrong";
-  for (const found of damage ? [] : bytes.records(journal, pageSize)) {
-    damage = faultOf(found, total);
-    if (damage) break;
-    if (found.isTorn) {
-      const isKnown = (page: number, checksum: number) =>
-        known.get(page)?.has(checksum) ?? false;
-      torn = { ...found, isKnown };
-      break;
-    }
-    for (const [index, page] of found.pages.entries()) {
-      const checksum = found.checksums[index];
-      latest.set(page, { checksum, position: found.positions[index] });
-      known.set(page, (known.get(page) ?? new Set()).add(checksum));
-    }
-    total = found.total;
-    end = found.at + recordLength(found.pages.length, pageSize);
-    saves++;
-  }
-  if (!damage && bytes.hasLater(end + BLOCK_BYTES, saves + 1, journal)) {
-    damage = `is damaged at save ${saves + 1}, which others followed`;
-  }
-  const pages = Uint32Array.from(latest.keys()).sort();
-  const places = Array.from(pages, (page) => latest.get(page)!);
-  return {
-    total,
-    pages,
-    checksums: Uint32Array.from(places, ({ checksum }) => checksum),
-    source: bytes.source(places.map(({ position }) => position)),
-    saves,
-    torn,
-    damage,
-  };
-}
-
-/** What no writer could have written in a record, after which the image is never shorter. */
-function faultOf({ pages, checksums, total }: Found, before: number): string | undefined {
-  if (total > MAXIMUM_PAGES || total < before) return `makes the image ${total} pages long`;
-  return impossible({ pages, checksums, total })?.reason;
 }

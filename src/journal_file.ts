@@ -6,30 +6,23 @@
 import { LoomError, messageOf } from "./errors.ts";
 import type { Image } from "./image.ts";
 import {
-  encodeRecord,
-  HEAD_BYTES,
+  headLength,
+  JOURNAL_PAGES_BYTES,
   LONGEST_BYTES,
-  RECORD_LIMIT,
-  recordLength,
+  RECORD_PAGES_BYTES,
   SHORTEST_BYTES,
 } from "./journal.ts";
+import type { JournalRecord } from "./journal_record.ts";
 import { FILES, join } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import {
-  ifPresent,
-  quietly,
-  type Storage,
-  type StorageFile,
-  writeFully,
-  writePiecesFully,
-} from "./storage.ts";
+import { ifPresent, quietly, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
-/** The longest record: what is larger is as well off with a patch. */
-const RECORD_LIMIT_BYTES = 4 << 20;
 /** It holds no more saves, so that opening after a kill has little to read. */
 const MOST_SAVES = 256;
+/** So many dirty pages are looked at, since some may turn out to be as they were. */
+const MOST_CANDIDATES_BYTES = 4 * RECORD_PAGES_BYTES;
 /** So many saves that it could take come before it begins, so that a few don't pay for it. */
 const FIRST_PATIENCE = 2;
 const MOST_PATIENCE = 8;
@@ -45,8 +38,10 @@ export class JournalFile {
   #capacity = 0;
   #end = 0;
   #saves = 0;
-  /** Whether a record may be there that is not committed. */
-  #isBegun = false;
+  /** Which pages they have changed. */
+  readonly #pages = new Set<number>();
+  /** How long the heads are of a record that may be there and is not committed; else 0. */
+  #begun = 0;
   /** How long the file may become. */
   #limit = LONGEST_BYTES;
   #waited = 0;
@@ -64,31 +59,40 @@ export class JournalFile {
     return this.#number !== 0n;
   }
 
+  /** Whether a save of so many pages at most, after which the image has `total`, may go here. */
+  wants(pages: number, total: number, image: Image, files: PatchFiles): boolean {
+    const fits = this.isWanted && pages > 0 && total >= image.pages &&
+      pages * image.pageSize <= MOST_CANDIDATES_BYTES;
+    if (!fits) this.#waited = 0;
+    if (!fits || this.isInUse) return fits;
+    return this.#waited++ >= this.#patience && files.haveNames;
+  }
+
   /**
-   * Makes ready for a save of so many pages at most, after which the image has `total`;
-   * false where it must be a patch.
+   * Makes room for a record; false where there can be none: it must be a patch then.
    *
    * @throws {LoomError} `FAILED` where the image could not be made durable
    */
-  *admit(
-    pages: number,
-    total: number,
+  *admit(record: JournalRecord, image: Image, files: PatchFiles): Protocol<boolean> {
+    const { length } = record;
+    if (!this.isInUse) return yield* this.#begin(length, image, files);
+    return yield* this.makeRoom(record, image, files);
+  }
+
+  /**
+   * Makes room for a record, or for one like it that may come next: what takes long is
+   * best done when nobody waits for a commit.
+   *
+   * @throws {LoomError} `FAILED` where the image could not be made durable
+   */
+  *makeRoom(
+    { length, pages }: JournalRecord,
     image: Image,
     files: PatchFiles,
   ): Protocol<boolean> {
-    const length = recordLength(pages, image.pageSize);
-    const fits = this.isWanted && pages > 0 && pages <= RECORD_LIMIT &&
-      length <= RECORD_LIMIT_BYTES + HEAD_BYTES && total >= image.pages;
-    if (!fits) {
-      this.#waited = 0;
-      return false;
-    }
-    if (!this.isInUse) {
-      if (this.#waited++ < this.#patience || !files.haveNames) return false;
-      return yield* this.#begin(length, image, files);
-    }
     const needed = this.#end + length;
-    const isFull = this.#saves >= MOST_SAVES;
+    const most = JOURNAL_PAGES_BYTES / image.pageSize;
+    const isFull = this.#saves >= MOST_SAVES || this.#pages.size + pages > most;
     if (!isFull && needed <= this.#capacity) return true;
     if (isFull || this.#capacityFor(needed, image) === undefined) {
       yield* this.#checkpoint(image, files, BigInt(image.saves));
@@ -100,23 +104,16 @@ export class JournalFile {
       (yield* this.#begin(length, image, files));
   }
 
-  /** Writes the next pages of the record that is under way. */
-  *append(pieces: Uint8Array[], position: number): Protocol<void> {
-    yield* writePiecesFully(this.#file!, pieces, this.#end + HEAD_BYTES + position);
-  }
-
-  /** Ends the record and makes it durable: the save is committed. */
-  *commit(content: PatchContent, pageSize: number): Protocol<void> {
-    this.#isBegun = true;
-    yield* writeFully(
-      this.#file!,
-      encodeRecord(this.#number, this.#saves, content),
-      this.#end,
-    );
+  /** Writes a record and makes it durable: the save is committed. */
+  *commit(record: JournalRecord, content: PatchContent): Protocol<void> {
+    const bytes = record.encode(this.#number, this.#saves, content);
+    this.#begun = 2 * headLength(content.pages.length);
+    yield* writeFully(this.#file!, bytes, this.#end);
     yield* perform(this.#file!.sync());
-    this.#isBegun = false;
-    this.#end += recordLength(content.pages.length, pageSize);
+    this.#begun = 0;
+    this.#end += bytes.length;
     this.#saves++;
+    for (const page of content.pages) this.#pages.add(page);
   }
 
   /**
@@ -124,21 +121,23 @@ export class JournalFile {
    * After a sync that failed the file is not used any more.
    */
   *retract(): Protocol<void> {
-    if (!this.#isBegun) return;
+    if (this.#begun === 0) return;
     this.isWanted = false;
-    yield* writeFully(this.#file!, new Uint8Array(HEAD_BYTES), this.#end);
+    yield* writeFully(this.#file!, new Uint8Array(this.#begun), this.#end);
     yield* perform(this.#file!.sync());
-    this.#isBegun = false;
+    this.#begun = 0;
   }
 
   /**
-   * Makes the image durable, so that it needs the journal no more.
+   * Makes the image durable, so that it needs the journal no more: a save doesn't go here.
+   * Where that was found out by trying it takes longer until the next is tried.
    *
    * @throws {LoomError} `FAILED`
    */
   *rest(image: Image, files: PatchFiles): Protocol<void> {
-    if (!this.isInUse) return;
-    yield* this.#checkpoint(image, files, 0n);
+    const wasTried = this.#waited > this.#patience;
+    if (!this.isInUse && !wasTried) return;
+    if (this.isInUse) yield* this.#checkpoint(image, files, 0n);
     this.#waited = 0;
     this.#patience = Math.min(MOST_PATIENCE, this.#patience * 2);
   }
@@ -178,6 +177,7 @@ export class JournalFile {
     this.#number = number;
     this.#end = 0;
     this.#saves = 0;
+    this.#pages.clear();
   }
 
   /** How long the file has to be for so many bytes; undefined where it may not. */
@@ -221,9 +221,9 @@ export class JournalFile {
       const { path } = image;
       throw new LoomError(
         "FAILED",
-        `The image "${path}" could not be made durable: ${messageOf(cause)} Nothing new was ` +
-          `saved; all earlier saves are in the journal. Close the loom and open the ` +
-          `directory again: that brings them to the image.`,
+        `The image "${path}" could not be made durable: ${messageOf(cause)} All saves that ` +
+          `were committed are in the journal. Close the loom and open the directory again: ` +
+          `that brings them to the image.`,
         { path, cause },
       );
     }

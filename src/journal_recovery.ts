@@ -3,18 +3,13 @@
  * and all are written there again. A patch that lies beside it means nothing: it is what
  * was left for Vere, or what a power cut left of that.
  */
-import { equalPages } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
 import type { Evidence, Verdict } from "./evidence.ts";
 import type { Image } from "./image.ts";
-import {
-  followJournal,
-  JournalBytes,
-  type JournalContent,
-  type TornRecord,
-} from "./journal.ts";
+import { JournalBytes } from "./journal.ts";
+import { compareJournal, followJournal, type JournalContent } from "./journal_content.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
-import { HEADER_BYTES, readPages, retiredControl, writePatch } from "./patch.ts";
+import { HEADER_BYTES, retiredControl, writePatch } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, type Storage, writeFully } from "./storage.ts";
 
@@ -38,10 +33,10 @@ export function* examineJournal(
   try {
     const bytes = yield* JournalBytes.read(file);
     const number = wanted ?? bytes.first;
-    const journal = followJournal(bytes, number, image.pageSize, identity?.pages ?? 0);
-    const complete = yield* isComplete(journal, image);
+    const journal = followJournal(bytes, number, image, identity?.pages ?? 0);
+    const complete = yield* compareJournal(journal, image);
     const length = yield* perform(image.file.size());
-    if (length > journal.total * image.pageSize) {
+    if (identity && length > journal.total * image.pageSize) {
       journal.damage ??= "lacks a save that the image has begun to have: it is longer";
     }
     if (!identity) {
@@ -52,12 +47,14 @@ export function* examineJournal(
       const how = image.checksums ? "damaged" : "gone";
       journal.damage = `may hold saves that the image lacks: checksums.bin, which would ` +
         `say so, is ${how}`;
+      journal.damagedPage = undefined;
     }
-    const carried = yield* carriedOf(journal, image);
+    const begun = yield* carriedOf(journal, image);
     // Vere takes away the patch that it finds, and what it does then no journal knows of.
     const isOurs = journal.saves === 0 || (yield* hasControl(storage, directory));
     if (!isOurs) journal.damage ??= "lost its control.bin: another program was here";
-    return { journal, source: journal.source, carried, complete, origin: "announced" };
+    const { source } = journal;
+    return { journal, source, ...begun, complete, origin: "announced" };
   } catch (error) {
     yield* perform(file.close());
     throw error;
@@ -70,53 +67,42 @@ function* hasControl(storage: Storage, directory: string): Protocol<boolean> {
   return file !== undefined;
 }
 
-/** How many pages of a torn record the image has begun to have: none, if it was never committed. */
-function* carriedOf({ torn, pages }: JournalContent, image: Image): Protocol<number> {
-  if (!torn || !image.checksums) return 0;
+/**
+ * How many pages of a torn record the image has begun to have, and the first: none, if it was
+ * never committed.
+ */
+function* carriedOf(
+  { torn, pages }: JournalContent,
+  image: Image,
+): Protocol<Pick<Evidence, "carried" | "firstCarried">> {
+  if (!torn || !image.checksums) return { carried: 0 };
   const buffer = new Uint8Array(image.pageSize);
   yield* image.checksums.load();
   const rewritten = new Set(pages);
-  let carried = 0;
+  const carried: number[] = [];
   for (const [index, page] of torn.pages.entries()) {
     const known = page < image.pages ? image.checksums.at(page) : 0;
     if (known === 0) continue;
     const checksum = yield* image.checksumOf(page, buffer);
     const isNew = checksum === torn.checksums[index] && !torn.isKnown(page, checksum);
-    if (checksum !== known && (isNew || !rewritten.has(page))) carried++;
+    if (checksum !== known && (isNew || !rewritten.has(page))) carried.push(page);
   }
-  return carried;
-}
-
-/** Whether the image is what the journal makes of it. */
-function* isComplete(
-  { pages, source, total }: JournalContent,
-  image: Image,
-): Protocol<boolean> {
-  const { pageSize } = image;
-  const [found, expected] = [new Uint8Array(pageSize), new Uint8Array(pageSize)];
-  if ((yield* perform(image.file.size())) !== total * pageSize) return false;
-  for (const [index, page] of pages.entries()) {
-    yield* readPages(source, index, expected, pageSize);
-    yield* image.read(page, found);
-    if (!equalPages(found, expected)) return false;
-  }
-  return true;
+  return { carried: carried.length, firstCarried: carried[0] };
 }
 
 /** The table's rows for a journal. */
 export function decideJournal(
-  { journal, carried }: Evidence,
+  { journal, firstCarried }: Evidence,
   loomPages: number,
   directory: string,
 ): Verdict {
-  const { damage, torn, saves, total } = journal!;
-  if (damage) throw corrupt(directory, damage);
-  if (torn && carried > 0) {
-    const what =
-      `is damaged (${placeOf(torn)} in save ${saves + 1}), and that save had begun ` +
-      `to be applied`;
-    throw corrupt(directory, what, torn.wrongPage);
+  const { damage, damagedPage, torn, saves, total } = journal!;
+  if (firstCarried !== undefined) {
+    const what = `is damaged at save ${saves + 1}, and that had begun to be applied: page ` +
+      `${firstCarried} of the image already carries it`;
+    throw corrupt(directory, what, firstCarried);
   }
+  if (damage) throw corrupt(directory, damage, damagedPage);
   const most = Math.min(loomPages, MAXIMUM_PAGES);
   if (total > most) {
     const path = join(directory, FILES.journal);
@@ -129,17 +115,11 @@ export function decideJournal(
   }
   if (saves > 0) return { action: "apply" };
   if (!torn) return { action: "discard", patch: "none", reason: "the journal is empty" };
-  return { action: "discard", patch: "discarded", reason: neverCommitted(torn) };
+  return { action: "discard", patch: "discarded", reason: NEVER_COMMITTED };
 }
 
 /** Why a record was given up. */
-export function neverCommitted(torn: TornRecord): string {
-  return `never committed: ${placeOf(torn)} in journal.bin is torn`;
-}
-
-function placeOf({ wrongPage }: TornRecord): string {
-  return wrongPage === undefined ? "what the record says" : `page ${wrongPage}`;
-}
+export const NEVER_COMMITTED = "never committed: the last save in journal.bin is torn";
 
 /**
  * Brings the image all that the journal has, and has it say, durably, that it needs none.

@@ -25,7 +25,7 @@ const unused = new Map<number, ArrayBuffer[]>();
  * @throws {LoomError} `NO_MEMORY`
  */
 export function borrow(native: Native, length: number): LentMemory {
-  const size = 2 ** Math.ceil(Math.log2(Math.max(length, WASM_PAGE_SIZE)));
+  const size = 2 ** (32 - Math.clz32(Math.max(length, WASM_PAGE_SIZE) - 1));
   const pieces = unused.get(size) ?? [];
   unused.set(size, pieces);
   const piece = pieces.pop() ?? lend(native, size);

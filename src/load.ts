@@ -11,7 +11,6 @@ import { type Image, READ_PAGES } from "./image.ts";
 import { MAXIMUM_SIZE_32, runsOf, WASM_PAGE_SIZE } from "./layout.ts";
 import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
-import { readPages } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { Region } from "./region.ts";
 import { growTo } from "./wasm_memory.ts";
@@ -110,7 +109,7 @@ export function* overlay(
 ): Protocol<void> {
   for (const { first, count, index } of runsOf(content.pages, READ_PAGES)) {
     region.openDirty(first, count);
-    yield* readPages(source, index, region.bytes(first, count), region.pageSize);
+    yield* source.read(index, region.bytes(first, count));
   }
 }
 

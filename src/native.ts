@@ -132,6 +132,23 @@ const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  loom_differences: {
+    parameters: [
+      "u32", // slot
+      "buffer", // three words for each page: which; whether what it was has been read, and
+      // then how many words; what that hashes to, and then what the page does
+      "u32", // count
+      "buffer", // their content, or null for the region's
+      "buffer", // what they were
+      "buffer", // where the differences go
+    ],
+    result: "i32", // how many words
+  },
+  loom_differences_off_thread: {
+    parameters: ["u32", "u32", "buffer", "u32", "buffer", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   loom_touched: {
     parameters: [
       "u32", // slot
@@ -181,6 +198,22 @@ const SYMBOLS = {
   },
   loom_read_off_thread: {
     parameters: ["u32", "i32", "buffer", "u32", "u64"],
+    result: "i32",
+    nonblocking: true,
+  },
+  loom_read_each: {
+    parameters: [
+      "i32", // descriptor
+      "buffer", // numbers of pieces
+      "u32", // how many
+      "u32", // how many bytes each has
+      "buffer", // where to
+      "buffer", // a byte for each: 1 if it could be read without waiting
+    ],
+    result: "i32",
+  },
+  loom_read_each_off_thread: {
+    parameters: ["u32", "i32", "buffer", "u32", "u32", "buffer", "buffer"],
     result: "i32",
     nonblocking: true,
   },

@@ -42,10 +42,18 @@ export interface PatchContent {
 
 /** Where the pages of a patch can be read. */
 export interface PageSource {
-  file: StorageFile;
-  /** The content of the file, where it was read already; and where in it each page begins. */
-  bytes?: Uint8Array;
-  positions?: number[];
+  readonly file: StorageFile;
+  /** Reads pages, from the one with that index on. */
+  read(index: number, into: Uint8Array): Protocol<void>;
+}
+
+/** The pages of memory.bin. */
+export class MemorySource implements PageSource {
+  constructor(readonly file: StorageFile, private readonly pageSize: number) {}
+
+  *read(index: number, into: Uint8Array): Protocol<void> {
+    yield* readFully(this.file, into, index * this.pageSize);
+  }
 }
 
 /** A control.bin as it was found. */
@@ -184,23 +192,6 @@ export function* verifyMemory(
   }
 }
 
-/** Reads pages of a patch, from the one with that index on. */
-export function* readPages(
-  { file, bytes, positions }: PageSource,
-  index: number,
-  into: Uint8Array,
-  pageSize: number,
-): Protocol<void> {
-  if (!bytes || !positions) {
-    yield* readFully(file, into, index * pageSize);
-    return;
-  }
-  for (let done = 0; done < into.length; done += pageSize) {
-    const position = positions[index + done / pageSize];
-    into.set(bytes.subarray(position, position + pageSize), done);
-  }
-}
-
 /** Applies a verified patch to the image and syncs it. */
 export function* applyPatch(
   source: PageSource | undefined,
@@ -228,7 +219,7 @@ export function* writePatch(
   const buffer = new Uint8Array(Math.min(READ_PAGES, content.pages.length) * pageSize);
   for (const run of runsOf(content.pages, READ_PAGES)) {
     const bytes = buffer.subarray(0, run.count * pageSize);
-    yield* readPages(source!, run.index, bytes, pageSize);
+    yield* source!.read(run.index, bytes);
     yield* image.write(run.first, bytes);
   }
   // Even where it seems to have its length: a sync that failed may have lost that.

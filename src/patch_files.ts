@@ -179,7 +179,9 @@ export class PatchFiles {
    * it can't be written, as on a full disk, there is none, and the save none the worse.
    */
   *shadow(content: PatchContent, pageSize: number, pages: Protocol<void>): Protocol<void> {
+    const memory = this.#memory;
     try {
+      (yield* memory.open()).isPatient = true;
       yield* pages;
       yield* this.#encode(content, pageSize);
       yield* this.#write();
@@ -188,6 +190,8 @@ export class PatchFiles {
         if (part.file) yield* perform(part.file.truncate(0));
         part.bytes = 0;
       }
+    } finally {
+      if (memory.file) memory.file.isPatient = false;
     }
   }
 

@@ -7,15 +7,11 @@
  */
 import { hasBit } from "./bitmap.ts";
 import { runsOf } from "./layout.ts";
+import type { JournalRecord } from "./journal_record.ts";
 import type { PatchContent } from "./patch.ts";
+import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
-
-/** Where the pages go: to memory.bin, or to the journal. */
-export interface PageSink {
-  /** Writes the next pages, which lie in pieces of one buffer, at a place of its own. */
-  append(pieces: Uint8Array[], position: number): Protocol<void>;
-}
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
@@ -30,10 +26,11 @@ const SCAN_PAGES = 4096;
 
 export class PatchPages {
   /** The pages that changed. */
-  readonly pages: number[] = [];
+  pages: number[] = [];
   /** How many pages of the image turned out to be what it has already. */
   unchanged = 0;
-  readonly #checksums: number[] = [];
+  #checksums: number[] = [];
+  #candidates?: number[];
   #held = false;
   /** How many runs of the plan have been made clean. */
   #sealed = 0;
@@ -87,11 +84,32 @@ export class PatchPages {
     region.imagePages = this.plan.old;
   }
 
-  /** Hashes the pages and writes those that changed. */
-  *write(sink: PageSink): Protocol<void> {
+  /** Adds the pages that changed to a record; false where they don't fit one. */
+  *record(record: JournalRecord): Protocol<boolean> {
+    const { image, region } = this.target;
+    this.#begin();
+    yield* image.checksums!.load();
+    for (const batch of this.#batches(yield* this.#written())) {
+      const bytes = this.#held ? region.staging(batch.length) : null;
+      if (bytes) yield* perform(region.held.gather(batch, bytes, null));
+      const { lengths, checksums } = yield* record.add(batch, bytes);
+      for (const [index, page] of batch.entries()) {
+        if (lengths[index] > 0) {
+          this.pages.push(page);
+          this.#checksums.push(checksums[index]);
+        } else if (page < this.plan.old) this.unchanged++;
+      }
+      if (record.isTooLong) return false;
+    }
+    return true;
+  }
+
+  /** Hashes the pages and writes those that changed to the patch. */
+  *write(files: PatchFiles): Protocol<void> {
     const { image, region } = this.target;
     const { pageSize } = region;
     let scratch: Uint8Array | undefined;
+    this.#begin();
     const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
@@ -125,12 +143,12 @@ export class PatchPages {
           bytes?.subarray(first * pageSize, (first + count) * pageSize) ??
             region.bytes(first, count),
       );
-      if (pieces.length > 0) yield* sink.append(pieces, position);
+      if (pieces.length > 0) yield* files.append(pieces, position);
     }
   }
 
-  /** Writes the pages once more, as they are in the save. */
-  *copy(sink: PageSink): Protocol<void> {
+  /** Writes the pages to the patch, all of them, as they are in the save. */
+  *copy(files: PatchFiles): Protocol<void> {
     const { region } = this.target;
     let position = 0;
     for (const batch of this.#batches(this.pages)) {
@@ -143,7 +161,7 @@ export class PatchPages {
       } else {
         for (const { first, count } of runsOf(batch)) pieces.push(region.bytes(first, count));
       }
-      yield* sink.append(pieces, position);
+      yield* files.append(pieces, position);
       position += length;
     }
   }
@@ -180,11 +198,18 @@ export class PatchPages {
     if (added < total - old) image.markSparse();
   }
 
+  #begin(): void {
+    this.pages = [];
+    this.#checksums = [];
+    this.unchanged = 0;
+  }
+
   /** The candidates but for those that were opened ahead and not written. */
   *#written(): Protocol<number[]> {
     const { region } = this.target;
     const { opened } = this.plan;
-    const candidates: number[] = [];
+    if (this.#candidates) return this.#candidates;
+    const candidates: number[] = this.#candidates = [];
     for (const { first, count } of this.plan.candidates) {
       for (let page = first; page < first + count; page++) candidates.push(page);
     }
@@ -196,7 +221,9 @@ export class PatchPages {
       const pages = Math.min(SCAN_PAGES, this.plan.old - word * 32);
       copied.set(yield* perform(region.states.copied(word * 32, pages)), word);
     }
-    return candidates.filter((page) => !hasBit(opened, page) || hasBit(copied, page));
+    return this.#candidates = candidates.filter((page) =>
+      !hasBit(opened, page) || hasBit(copied, page)
+    );
   }
 
   *#batches(pages: number[]): Generator<number[]> {

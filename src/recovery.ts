@@ -15,7 +15,7 @@ import {
   decideJournal,
   examineJournal,
   leaveJournal,
-  neverCommitted,
+  NEVER_COMMITTED,
   stayWithout,
 } from "./journal_recovery.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
@@ -25,6 +25,7 @@ import {
   decodeControl,
   HEADER_BYTES,
   impossible,
+  MemorySource,
   PATCH_VERSION,
   RECORD_BYTES,
   SECTOR_BYTES,
@@ -139,7 +140,7 @@ export function* examine(
   }
   const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
   const origin = yield* originOf(control, inode, image);
-  const source = memory && { file: memory };
+  const source = memory && new MemorySource(memory, pageSize);
   const evidence: Evidence = { control, source, carried: 0, complete: false, origin };
   if (!control) return evidence;
   try {
@@ -265,7 +266,7 @@ export function* recover(
 export function recoveryOf(evidence: Evidence, verdict: Verdict): Recovery {
   const { journal, complete } = evidence;
   if (verdict.action === "apply" && journal) {
-    const reason = journal.torn && neverCommitted(journal.torn);
+    const reason = journal.torn && NEVER_COMMITTED;
     // After a kill, and no power cut, the image has all that the journal brings.
     const patch = !complete ? "applied" : reason ? "discarded" : "none";
     return reason ? { patch, reason } : { patch };

@@ -150,6 +150,19 @@ export class Region {
     return this.#staging.bytes.subarray(0, length);
   }
 
+  /** Memory of so many bytes for calls off the thread. */
+  lend(length: number): LentMemory {
+    return borrow(this.native, length);
+  }
+
+  /** What pieces of such memory hash to, one after the other. */
+  checksums(bytes: Uint8Array<ArrayBuffer>, pieceLength: number): Uint32Array {
+    const count = bytes.length / pieceLength;
+    const sums = new Uint32Array(new ArrayBuffer(count * 4));
+    this.native.loom_checksum_pages(bytes, pieceLength / 4, count, sums);
+    return sums;
+  }
+
   /** Whether the memory still lies where it was attached, and is large enough. */
   isInPlace(): boolean {
     return this.memory.buffer.byteLength >= this.size &&

@@ -10,8 +10,9 @@ import { countBits, endOfBits, runsOfBits, wordsFor } from "./bitmap.ts";
 import { LoomError, messageOf } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
+import { JournalRecord } from "./journal_record.ts";
 import { DEFAULT_PAGE_SIZE, pagesFor, type Run, runsOf } from "./layout.ts";
-import { checksumOfControl } from "./patch.ts";
+import { checksumOfControl, type PatchContent } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
 import type { Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
@@ -24,17 +25,20 @@ export interface SavePhases {
   /** Finding the dirty pages; holding them, where the program goes on meanwhile. */
   collect: number;
   /**
-   * Hashing the pages and writing them to the journal or to memory.bin; before that, where
-   * the journal is full or not for this save, making the image durable.
+   * Hashing the pages, and writing them to memory.bin or finding out what has changed of
+   * them; where the journal is full, or not for this save, making the image durable.
    */
   write: number;
   /** Reserving space for the image. */
   reserve: number;
-  /** Writing what the pages are, and syncing: at its end the save is committed. */
+  /**
+   * Writing what the pages are, or what has changed of them, and syncing: at its end the
+   * save is committed.
+   */
   commit: number;
   /** Writing the pages to image.bin. */
   apply: number;
-  /** Syncing image.bin; nothing for a save in the journal. */
+  /** Syncing image.bin; for a save in the journal only where that has no room for another. */
   sync: number;
   /** Taking the patch away and making the pages clean. */
   settle: number;
@@ -54,7 +58,7 @@ export interface SaveReport {
   truncated: number;
   /** In the image now. */
   imagePages: number;
-  /** Bytes of pages that were written: to the journal or the patch, and to the image. */
+  /** Bytes that were written of pages: to the journal or to the patch, and to the image. */
   bytes: number;
   /** Milliseconds per phase. */
   ms: SavePhases;
@@ -128,7 +132,9 @@ export function* save(
   const clock = new Clock();
   const plan = collect(target, settings);
   const patch = new PatchPages(target, plan);
+  using record = carried ? undefined : recordFor(target, plan);
   let journaled = false;
+  let content: PatchContent;
   try {
     if (settings.hold) {
       patch.hold();
@@ -137,10 +143,14 @@ export function* save(
     }
     clock.lap("collect");
     yield* image.expectUntouched();
-    journaled = yield* progress.undisturbed(admit(target, plan, carried !== undefined));
-    yield* patch.write(journaled ? journal : files);
+    journaled = record !== undefined && (yield* patch.record(record)) &&
+      (yield* progress.undisturbed(journal.admit(record, image, files)));
+    if (!journaled) {
+      yield* progress.undisturbed(journal.rest(image, files));
+      yield* patch.write(files);
+    }
     clock.lap("write");
-    const content = patch.content();
+    content = patch.content();
     const changes = patch.pages.length > 0 || plan.total !== plan.old || carried;
     const needsRoom = image.needsRoom(plan.total);
     // What is known anyhow, and needs no room, takes one sync; anything else two.
@@ -161,7 +171,7 @@ export function* save(
     clock.lap("reserve");
     expectWhole(region, image);
     if (changes) {
-      if (journaled) yield* journal.commit(content, region.pageSize);
+      if (journaled) yield* journal.commit(record!, content);
       else yield* files.commit(image, announced);
       progress.commit();
     }
@@ -175,7 +185,8 @@ export function* save(
   try {
     if (progress.committed) {
       if (plan.total < plan.old) releaseTail(target, plan, settings.hold);
-      if (journaled) yield* shadow(target, patch);
+      if (journaled) yield* shadow(target, patch, content);
+      image.file.isPatient = journaled;
       yield* patch.apply();
       yield* patch.note();
       if (region.tracker.protects) region.held.letGo();
@@ -183,12 +194,15 @@ export function* save(
       clock.lap("apply");
       if (journaled) {
         image.countSaves(1);
+        yield* files.retire(true);
+        yield* journal.makeRoom(record!, image, files);
+        clock.lap("sync");
       } else {
         yield* image.sync(yield* attachment.promote());
         clock.lap("sync");
         yield* image.arrive();
+        yield* files.retire(false);
       }
-      yield* files.retire(journaled);
     }
     yield* settle(target, plan, patch, settings.hold);
     clock.lap("settle");
@@ -203,13 +217,14 @@ export function* save(
       { path: image.path, cause },
     );
   }
+  const bytes = patch.pages.length * region.pageSize;
   return {
     written: patch.pages.length,
     skipped: plan.free.length,
     unchanged: patch.unchanged,
     truncated: Math.max(0, plan.old - plan.total),
     imagePages: plan.total,
-    bytes: patch.pages.length * region.pageSize * 2,
+    bytes: bytes === 0 ? 0 : bytes + (journaled ? record!.length : bytes),
     ms: clock.phases(),
   };
 }
@@ -267,22 +282,22 @@ function consider(
   for (const { first, count } of runsOf(used)) plan.candidates.push({ first, count });
 }
 
-/** Whether the save goes to the journal, which is made ready for it, or else put to rest. */
-function* admit(
-  { image, files, journal }: SaveTarget,
-  { candidates, total }: Plan,
-  isCarrying: boolean,
-): Protocol<boolean> {
+/** What to try to put a save in, where the journal may take it. */
+function recordFor(target: SaveTarget, { candidates, total }: Plan): JournalRecord | undefined {
+  const { region, image, files, journal } = target;
   const pages = candidates.reduce((sum, { count }) => sum + count, 0);
-  const admitted = !isCarrying && (yield* journal.admit(pages, total, image, files));
-  if (!admitted) yield* journal.rest(image, files);
-  return admitted;
+  const isWanted = journal.wants(pages, total, image, files);
+  return isWanted ? new JournalRecord(region, image, pages) : undefined;
 }
 
 /** Leaves a patch for Vere, which knows no journal, nor any other page size. */
-function* shadow({ files, region }: SaveTarget, patch: PatchPages): Protocol<void> {
+function* shadow(
+  { files, region }: SaveTarget,
+  patch: PatchPages,
+  content: PatchContent,
+): Protocol<void> {
   if (region.pageSize !== DEFAULT_PAGE_SIZE) return;
-  yield* files.shadow(patch.content(), region.pageSize, patch.copy(files));
+  yield* files.shadow(content, region.pageSize, patch.copy(files));
 }
 
 /**

@@ -23,6 +23,8 @@ export interface StorageFile {
   readonly path: string;
   /** The system's descriptor, for mapping; -1 where there is none. */
   readonly descriptor: number;
+  /** Whether what is written need not be on its way to the disk before it is synced. */
+  isPatient?: boolean;
   size(): Operation<number>;
   state(): Operation<FileState>;
   /**
@@ -33,6 +35,16 @@ export interface StorageFile {
   /** A time by which all its changes so far were made. Costs nothing. */
   changedBy(): Operation<bigint>;
   read(into: Uint8Array, position: number): Operation<number>;
+  /**
+   * Reads pieces of a length, numbered from the beginning of the file, one after the other,
+   * as far as they are in memory; says of each whether it was (1 or 0). What lies past the
+   * end is zeros. Off the thread `into` must be lent memory.
+   */
+  readEach(
+    into: Uint8Array<ArrayBuffer>,
+    length: number,
+    pieces: Uint32Array<ArrayBuffer>,
+  ): Operation<Uint8Array>;
   write(from: Uint8Array, position: number): Operation<number>;
   /** Writes pieces of one buffer, one after the other. */
   writePieces(pieces: Uint8Array[], position: number): Operation<number>;

@@ -34,9 +34,9 @@ Deno.test("a power cut loses nothing that was saved", async (test) => {
 
 /** Runs a rule's workload with the rule broken, until something is lost. */
 async function loses(rule: Rule, runs: number): Promise<boolean> {
-  const { perCut = 20, oneKilledIn = 1 } = rule;
+  const { perCut = 20, oneKilledIn = 1, oneLivedIn = 100 } = rule;
   for (let seed = SEED; seed < SEED + runs; seed++) {
-    const effort = { seed, perCut, oneLivedIn: 100, oneKilledIn, untilLoss: true };
+    const effort = { seed, perCut, oneLivedIn, oneKilledIn, untilLoss: true };
     const broken = (storage: Parameters<typeof breaking>[0]) => breaking(storage, rule);
     const { losses } = await runWorkload(rule.workload, effort, new Map(), broken);
     if (losses.length > 0) return true;

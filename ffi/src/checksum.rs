@@ -7,7 +7,6 @@ use crate::checksum_avx2::hash_eight as hash_eight_avx2;
 
 const SEED: u32 = 0xcafe_babe;
 const LANES: usize = 8;
-
 #[inline(always)]
 fn step(hash: u32, word: u32) -> u32 {
     let word = word
@@ -34,9 +33,14 @@ fn hash_eight(pages: [&[u32]; LANES]) -> [u32; LANES] {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { hash_eight_avx2(pages, SEED) };
     }
+    hash_together(pages)
+}
+
+/// Several pages at a time: their steps don't wait for each other.
+fn hash_together<const PAGES: usize>(pages: [&[u32]; PAGES]) -> [u32; PAGES] {
     let words = pages[0].len();
     let pages = pages.map(|page| &page[..words]);
-    let mut hashes = [SEED; LANES];
+    let mut hashes = [SEED; PAGES];
     for at in 0..words {
         for (hash, page) in hashes.iter_mut().zip(pages) {
             *hash = step(*hash, page[at].to_le());
@@ -45,25 +49,21 @@ fn hash_eight(pages: [&[u32]; LANES]) -> [u32; LANES] {
     hashes
 }
 
-fn hash_one(page: &[u32]) -> u32 {
-    page.iter()
-        .fold(SEED, |hash, word| step(hash, word.to_le()))
-}
-
 /// Writes the checksums of pages, wherever each of them lies.
 pub fn checksum_pages<'a>(page: impl Fn(usize) -> &'a [u32], sums: &mut [u32]) {
     let last = sums.len().saturating_sub(1);
     for (batch, sums) in sums.chunks_mut(LANES).enumerate() {
         let first = batch * LANES;
         let length = page(first).len() as u32 * 4;
-        if let [sum] = sums {
-            *sum = finish(hash_one(page(first)), length);
-            continue;
-        }
         // Lanes that are left over hash the last page again.
-        let hashes = hash_eight(core::array::from_fn(|lane| page(last.min(first + lane))));
-        for (sum, hash) in sums.iter_mut().zip(hashes) {
-            *sum = finish(hash, length);
+        let lane = |lane: usize| page(last.min(first + lane));
+        match sums.len() {
+            1 => sums.copy_from_slice(&hash_together([lane(0)])),
+            2 => sums.copy_from_slice(&hash_together([lane(0), lane(1)])),
+            count => sums.copy_from_slice(&hash_eight(core::array::from_fn(lane))[..count]),
+        }
+        for sum in sums {
+            *sum = finish(*sum, length);
         }
     }
 }

@@ -15,6 +15,7 @@ mod checksum;
 #[cfg(target_arch = "x86_64")]
 mod checksum_avx2;
 mod copy;
+mod differences;
 mod errno;
 mod fault;
 mod file;
@@ -26,6 +27,7 @@ mod mapping;
 mod memory;
 mod off_thread;
 mod pagemap;
+mod read_each;
 mod region;
 mod renew;
 mod state;

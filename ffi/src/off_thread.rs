@@ -4,7 +4,7 @@
 
 use crate::isolate::during;
 use crate::memory::twin_of;
-use crate::{aside, file, kernel_tracker, sync};
+use crate::{aside, differences, file, kernel_tracker, read_each, sync};
 
 /// `loom_copied`, for a caller.
 #[unsafe(no_mangle)]
@@ -41,6 +41,34 @@ pub unsafe extern "C" fn loom_gather_off_thread(
     })
 }
 
+/// `loom_differences`, for a caller.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_differences_off_thread(
+    caller: u32,
+    slot: u32,
+    questions: *mut differences::Question,
+    count: u32,
+    content: *const u32,
+    bases: *const u32,
+    into: *mut u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    during(caller, |owner| unsafe {
+        let (content, bases) = (content.cast_mut(), bases.cast_mut());
+        differences::loom_differences(
+            slot,
+            twin_of(owner, questions),
+            count,
+            twin_of(owner, content),
+            twin_of(owner, bases),
+            twin_of(owner, into),
+        )
+    })
+}
+
 /// `loom_allocate`, for a caller.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_allocate_off_thread(
@@ -67,6 +95,28 @@ pub unsafe extern "C" fn loom_read_off_thread(
     // SAFETY: the caller's promise.
     during(caller, |owner| unsafe {
         file::loom_read(file, twin_of(owner, into), length, offset)
+    })
+}
+
+/// `loom_read_each`, for a caller.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_read_each_off_thread(
+    caller: u32,
+    file: i32,
+    pieces: *const u32,
+    count: u32,
+    length: u32,
+    into: *mut u8,
+    found: *mut u8,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    during(caller, |owner| unsafe {
+        let pieces = twin_of(owner, pieces.cast_mut());
+        let (into, found) = (twin_of(owner, into), twin_of(owner, found));
+        read_each::loom_read_each(file, pieces, count, length, into, found)
     })
 }
 

@@ -1,6 +1,7 @@
 /** How many bytes of typed arrays and buffers are made. */
 
 let bytes = 0;
+let isCounting = false;
 
 /** All that were made so far. */
 export function allocated(): number {
@@ -17,6 +18,8 @@ export function uncounted<T>(call: () => T): T {
 
 /** Counts from now on, for the life of the process; views on a buffer cost nothing. */
 export function countAllocations(): void {
+  if (isCounting) return;
+  isCounting = true;
   for (const name of ["Uint8Array", "Uint32Array", "Int32Array", "BigUint64Array"] as const) {
     const original = globalThis[name] as unknown as Uint8ArrayConstructor;
     const counted = new Proxy(original, {

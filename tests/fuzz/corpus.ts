@@ -28,6 +28,8 @@ export interface Snapshot {
 interface Save {
   write: number[];
   low?: number;
+  /** How much of each page is written: a quarter, unless it says otherwise. */
+  much?: "all" | "a few words";
 }
 
 /** How a process ends. */
@@ -98,20 +100,67 @@ const SMALL_SAVES: Save[] = [
   { write: [1] },
 ];
 
+/** Of so many pages at a time that only the words that change are brought. */
+const FEW_WORDS: Save[] = [
+  { write: range(12) },
+  { write: [3], much: "a few words" },
+  { write: range(8), much: "a few words" },
+  { write: range(8), much: "a few words" },
+  { write: [2, 3, 4, 5, 6, 12], much: "a few words" },
+  { write: [3] },
+  { write: range(6), much: "a few words" },
+
+  { write: range(5), much: "a few words" },
+  { write: [8, 9] },
+  { write: range(10), much: "a few words" },
+  { write: [0, 2, 4, 6, 8, 10] },
+  { write: [0, 2, 4, 6, 8, 13], much: "a few words", low: 16 },
+  { write: [1, 3, 5, 7, 9, 15], much: "a few words" },
+  { write: range(7), much: "a few words" },
+
+  { write: [4, 5], much: "a few words" },
+  { write: [5] },
+  { write: range(9), much: "a few words" },
+  { write: range(9), much: "all" },
+  { write: range(5), much: "a few words" },
+];
+
 const JOURNAL_PROGRAMS: Program[] = [
   { ...JOURNAL, pageSize: 4096, saves: SMALL_SAVES },
   { ...JOURNAL, pageSize: 16384, saves: SMALL_SAVES },
+  { ...JOURNAL, pageSize: 4096, saves: FEW_WORDS },
+  { ...JOURNAL, pageSize: 16384, saves: FEW_WORDS },
+  // So many that what says which they are takes two blocks.
   {
     ...JOURNAL,
+    each: 5,
+    pageSize: 4096,
+    saves: [
+      { write: range(350) },
+      { write: [7], much: "a few words" },
+      { write: range(350), much: "a few words" },
+      { write: range(20), much: "a few words" },
+      { write: range(345), much: "a few words" },
+
+      { write: [2, 349] },
+      { write: [3], much: "a few words" },
+      { write: range(341), much: "a few words" },
+    ],
+  },
+  {
+    ...JOURNAL,
+    each: 9,
     pageSize: 4096,
     saves: [
       { write: range(140) },
       { write: [0, 130, 141] },
       { write: [5, 90] },
-      { write: range(80) },
-      { write: range(80) },
+      { write: range(80), much: "all" },
+      { write: range(80), much: "a few words" },
+      { write: range(80), much: "all" },
+      { write: range(80), much: "all" },
       // The journal is as long as it may become: it begins anew with the next one.
-      { write: range(80) },
+      { write: range(80), much: "all" },
       { write: [1, 130, 143] },
 
       { write: [0] },
@@ -121,6 +170,8 @@ const JOURNAL_PROGRAMS: Program[] = [
       { write: [141] },
       { write: [0, 140] },
       { write: [7, 144] },
+      { write: range(60), much: "a few words" },
+      { write: range(90), much: "a few words" },
 
       { write: [3] },
       { write: [4] },
@@ -129,8 +180,12 @@ const JOURNAL_PROGRAMS: Program[] = [
   },
 ];
 
+/** How many of either are large: the last ones. */
+export const LARGE_PATCHES = 1;
+export const LARGE_JOURNALS = 2;
+
 /** How many pages the looms of the corpus have room for. */
-export const LOOM_PAGES = 256;
+export const LOOM_PAGES = 384;
 
 /** Every step of every program that saves by patches, by program. */
 export function corpus(seed: number): Snapshot[][] {
@@ -183,15 +238,20 @@ function snapshotsOf(
   };
   const options = { size: LOOM_PAGES * pageSize, pageSize, load: "copy" } as const;
   let loom: Loom | undefined;
-  for (const [index, { write, low }] of saves.entries()) {
+  for (const [index, { write, low, much }] of saves.entries()) {
     if (index % each === 0) {
       if (loom) end(loom, ends[(index / each - 1) % ends.length]);
       loom = openSyncOn(disk, DIRECTORY, options);
     }
     const bytes = new Uint8Array(loom!.buffer);
     for (const page of write) {
-      const from = page * pageSize + (random.oneIn(2) ? 0 : random.below(pageSize / 2));
-      bytes.set(random.bytes(pageSize / 4), from);
+      const content = bytes.subarray(page * pageSize, (page + 1) * pageSize);
+      if (much === "all") content.set(random.bytes(pageSize));
+      else if (much === "a few words") scribble(content, random);
+      else {content.set(
+          random.bytes(pageSize / 4),
+          random.oneIn(2) ? 0 : random.below(pageSize / 2),
+        );}
     }
     if (low !== undefined) loom!.setWatermarks(low * pageSize);
     const [old] = states;
@@ -205,4 +265,12 @@ function snapshotsOf(
   loom?.closeSync();
   disk.step();
   return snapshots;
+}
+
+/** Writes a few bytes here and there. */
+function scribble(page: Uint8Array, random: Random): void {
+  for (let count = 1 + random.below(4); count > 0; count--) {
+    const bytes = random.bytes(1 + random.below(12));
+    page.set(bytes, random.below(page.length - bytes.length));
+  }
 }

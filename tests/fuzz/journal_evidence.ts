@@ -5,77 +5,167 @@ import { type FoundPatch, held, imageOf, type Notes, pageIn, patched } from "./e
 import type { MemoryDisk } from "./memory_disk.ts";
 
 export const BLOCK = 4096;
-/** What a record begins with: a block that says what it is, twice. */
-export const HEAD = 2 * BLOCK;
 /** No writer makes a longer one, or one of a length between powers of two. */
-export const JOURNAL_LIMIT = 2 ** 24;
+export const JOURNAL_LIMIT = 2 ** 25;
 const SHORTEST = 2 ** 18;
-export const MOST_RECORDED = (BLOCK - 32) / 8;
+/** Bytes of pages that one record changes at most, and all of them together. */
+const RECORD_PAGES = 2 ** 26;
+const JOURNAL_PAGES = 2 ** 27;
+export const MOST_RECORDED = RECORD_PAGES / BLOCK;
 const MOST_PAGES = 2 ** 22;
 
-/** What one of a record's first two blocks says, if it is right. */
-interface FoundBlock {
+/** What one of a record's two heads says, if it is right. */
+interface FoundHead {
   journal: bigint;
   sequence: number;
   total: number;
+  bodySum: number;
   pages: number[];
   sums: number[];
+  /** How many words of the body each page has. */
+  lengths: number[];
 }
 
-/** A record of which one of these blocks is right, or both. */
-export interface FoundRecord extends FoundBlock {
+/** A record of which one of its heads is right, or both. */
+export interface FoundRecord extends FoundHead {
   at: number;
+  body: number;
+  /** Where the record after this one begins. */
+  end: number;
+  /** Whether both heads are right, and the body. */
   whole: boolean;
 }
 
-/** All whole records as one patch. */
+/** Why nobody may go on from a journal, and the page that it is about. */
+export interface Refusal {
+  why: string;
+  page?: number;
+}
+
+/** All whole records as one patch: what they make of the image. */
 export interface FoundJournal extends FoundPatch {
   saves: number;
   memory: Uint8Array;
-  /** Why nobody may go on from it. */
-  refused?: string;
+  refusals: Refusal[];
 }
 
-function blockAt(bytes: Uint8Array, at: number): FoundBlock | undefined {
+function inBlocks(bytes: number): number {
+  return Math.ceil(bytes / BLOCK) * BLOCK;
+}
+
+/** How long the head of so many pages is. */
+export function headLength(pages: number): number {
+  return inBlocks(32 + 12 * pages);
+}
+
+function wordsAt(bytes: Uint8Array, from: number, count: number): Uint32Array {
+  return new Uint32Array(bytes.slice(from, from + 4 * count).buffer);
+}
+
+/** What a body hashes to. */
+export function bodySumOf(body: Uint8Array): number {
+  const sums = new Uint32Array(body.length / BLOCK);
+  sums.forEach((_, block) => sums[block] = murmurHash3(pageIn(body, block, BLOCK)));
+  return murmurHash3(new Uint8Array(sums.buffer));
+}
+
+function headAt(bytes: Uint8Array, at: number, journal?: bigint): FoundHead | undefined {
   if (at + BLOCK > bytes.length || bytes[at + 4] !== 0x6a) return undefined;
-  const block = bytes.slice(at, at + BLOCK);
-  const [seal, magic, , , sequence, total, count, , ...rest] = new Uint32Array(block.buffer);
+  const words = wordsAt(bytes, at, 8);
+  const [seal, magic, , , sequence, total, count, bodySum] = words;
   if (magic !== 0x6c6e726a || count > MOST_RECORDED) return undefined;
-  if (murmurHash3(block.subarray(4, 32 + 8 * count)) !== seal) return undefined;
-  const [journal] = new BigUint64Array(block.buffer, 8, 1);
-  const words = rest.slice(0, 2 * count);
-  const pages = words.filter((_, index) => index % 2 === 0);
-  const sums = words.filter((_, index) => index % 2 === 1);
-  return { journal, sequence, total, pages, sums };
+  if (at + headLength(count) > bytes.length) return undefined;
+  if (murmurHash3(bytes.subarray(at + 4, at + 32 + 12 * count)) !== seal) return undefined;
+  const [number] = new BigUint64Array(words.buffer, 8, 1);
+  if (journal !== undefined && journal !== number) return undefined;
+  const entries = [...wordsAt(bytes, at + 32, 3 * count)];
+  const [pages, sums, lengths] = [0, 1, 2].map((word) =>
+    entries.filter((_, index) => index % 3 === word)
+  );
+  return { journal: number, sequence, total, bodySum, pages, sums, lengths };
 }
 
-function recordAt(bytes: Uint8Array, at: number, journal?: bigint): FoundRecord | undefined {
-  const blocks = [at, at + BLOCK].flatMap((at) => {
-    const block = blockAt(bytes, at);
-    return block && (journal === undefined || block.journal === journal) ? [block] : [];
-  });
-  const [block] = blocks;
-  return block && { ...block, at, whole: blocks.length === 2 };
+/** Every head from some position on. */
+function* headsFrom(bytes: Uint8Array, from: number, journal?: bigint): Generator<FoundHead> {
+  for (let at = from; at < bytes.length; at += BLOCK) {
+    const head = headAt(bytes, at, journal);
+    if (head) yield head;
+  }
 }
 
-/** Where the record after this one begins. */
-export function endOf({ at, pages }: FoundRecord, pageSize: number): number {
-  return at + HEAD + pages.length * pageSize;
-}
-
-/** The records that follow each other from the beginning, whatever their pages hold. */
-export function recordsOf(
+function recordAt(
   bytes: Uint8Array,
-  pageSize: number,
-  journal = recordAt(bytes, 0)?.journal,
-): FoundRecord[] {
+  at: number,
+  sequence: number,
+  journal?: bigint,
+): FoundRecord | undefined {
+  const isIts = (head: FoundHead | undefined) => head?.sequence === sequence;
+  const first = headAt(bytes, at, journal);
+  // Without the first, how far away the second is isn't known.
+  const head = isIts(first) ? first : headsFrom(bytes, at, journal).find(isIts);
+  if (!head) return undefined;
+  const length = headLength(head.pages.length);
+  const body = at + 2 * length;
+  const end = body + inBlocks(4 * head.lengths.reduce((sum, words) => sum + words, 0));
+  const whole = isIts(first) && isIts(headAt(bytes, at + length, journal)) &&
+    end <= bytes.length && bodySumOf(bytes.subarray(body, end)) === head.bodySum;
+  return { ...head, at, body, end, whole };
+}
+
+/** The number of the journal that begins in these bytes, for where nobody says which counts. */
+function firstOf(bytes: Uint8Array): bigint | undefined {
+  return headsFrom(bytes, 0).find(({ sequence }) => sequence === 0)?.journal;
+}
+
+/** The records that follow each other from the beginning, whether they are whole or not. */
+export function recordsOf(bytes: Uint8Array, journal = firstOf(bytes)): FoundRecord[] {
   const records: FoundRecord[] = [];
   for (let at = 0;;) {
-    const record = recordAt(bytes, at, journal);
-    if (record?.sequence !== records.length) return records;
+    const record = recordAt(bytes, at, records.length, journal);
+    if (!record) return records;
     records.push(record);
-    at = endOf(record, pageSize);
+    at = record.end;
   }
+}
+
+/** The runs of one page after the other; short where the file is. */
+export function runsIn(bytes: Uint8Array, { body, lengths }: FoundRecord): Uint32Array[] {
+  let at = body;
+  return lengths.map((words) => {
+    const end = Math.min(bytes.length, at + 4 * words);
+    const runs = wordsAt(bytes, at, Math.max(0, end - at) >> 2);
+    at += 4 * words;
+    return runs;
+  });
+}
+
+/** Whether runs are in order, one at least, and within a page of so many words. */
+export function areRight(runs: Uint32Array, pageWords: number): boolean {
+  let [at, next] = [0, 0];
+  while (at < runs.length) {
+    const [start, count] = [runs[at] % 65536, Math.floor(runs[at] / 65536)];
+    if (count === 0 || start < next || start + count > pageWords) return false;
+    next = start + count;
+    at += 1 + count;
+  }
+  return runs.length > 0 && at === runs.length;
+}
+
+/** Puts runs over a page. */
+export function change(page: Uint8Array, runs: Uint32Array): void {
+  const words = new Uint32Array(page.buffer, page.byteOffset, page.length / 4);
+  for (let at = 0; at < runs.length;) {
+    const [start, count] = [runs[at] % 65536, Math.floor(runs[at] / 65536)];
+    words.set(runs.subarray(at + 1, at + 1 + count), start);
+    at += 1 + count;
+  }
+}
+
+/** The file's bytes: of one that is too long nothing is believed. */
+function bytesOf(disk: MemoryDisk): Uint8Array {
+  const content = disk.files.get("journal.bin");
+  const isTooLong = content && content.size > JOURNAL_LIMIT;
+  return !isTooLong && held(content, JOURNAL_LIMIT) || new Uint8Array(0);
 }
 
 /** The journal that the image needs, or may need where it doesn't say. */
@@ -86,91 +176,116 @@ export function journalOf(
 ): FoundJournal | undefined {
   const identity = notes?.identity;
   const content = disk.files.get("journal.bin");
-  if (identity ? !identity.journal : !content) return undefined;
+  const size = disk.files.get("image.bin")?.size;
+  if (size === undefined || (identity ? !identity.journal : !content)) return undefined;
   const image = imageOf(disk);
-  const bytes = held(content, JOURNAL_LIMIT) ?? new Uint8Array(0);
-  const number = identity?.journal ?? recordAt(bytes, 0)?.journal;
-  const records = recordsOf(bytes, pageSize, number);
+  const bytes = bytesOf(disk);
+  const number = identity?.journal ?? firstOf(bytes);
+  const refusals: Refusal[] = [];
+  const refuse = (why: string, page?: number) => refusals.push({ why, page });
+  if (!content) refuse("it is gone");
+  else if (!isLength(content.size)) refuse(`it is ${content.size} bytes long`);
   const latest = new Map<number, { sum: number; bytes: Uint8Array }>();
   const earlier = new Set<string>();
   let [total, saves, end] = [identity?.pages ?? 0, 0, 0];
-  let refused: string | undefined;
-  for (const record of records) {
-    refused ??= impossible(record, total);
-    const { pages, sums } = record;
-    const contents = pages.map((_, index) => {
-      const at = record.at + HEAD + index * pageSize;
-      return bytes.subarray(at, at + pageSize);
-    });
-    const whole = record.whole &&
-      contents.every((page, index) =>
-        page.length === pageSize && murmurHash3(page) === sums[index]
-      );
-    if (!whole && hasBegun(record, image, notes, earlier, pageSize)) {
-      refused ??= `save ${saves + 1} is torn and in the image`;
-    }
-    if (!whole || refused) break;
+  let torn: FoundRecord | undefined;
+  for (const record of recordsOf(bytes, number)) {
+    const { pages, sums, whole } = record;
+    const runs = whole ? runsIn(bytes, record) : [];
+    const fault = impossible(record, total, pageSize) ??
+      (runs.every((runs) => areRight(runs, pageSize / 4)) ? undefined : "its runs are wrong");
+    if (fault) refuse(`save ${saves + 1}: ${fault}`);
+    else if (!whole) torn = record;
+    if (fault || !whole) break;
     pages.forEach((page, index) => {
-      latest.set(page, { sum: sums[index], bytes: contents[index] });
+      const bytes = latest.get(page)?.bytes ?? whatIsAt(image, page, pageSize);
+      change(bytes, runs[index]);
+      latest.set(page, { sum: sums[index], bytes });
       earlier.add(`${page}: ${sums[index]}`);
     });
-    total = record.total;
-    end = endOf(record, pageSize);
+    ({ total, end } = record);
     saves++;
   }
-  for (let at = end + BLOCK; at < bytes.length; at += BLOCK) {
-    const block = blockAt(bytes, at);
-    const isLater = block && (number === undefined || block.journal === number) &&
-      block.sequence > saves;
-    if (isLater) refused ??= `save ${block.sequence + 1} is there, and not save ${saves + 1}`;
-  }
-  const pages = [...latest.keys()];
+  const begun = torn && begunWith(torn, { image, notes, latest, earlier, pageSize });
+  if (begun !== undefined) refuse(`save ${saves + 1} is torn and in the image`, begun);
+  const later = headsFrom(bytes, end, number).find(({ sequence }) => sequence > saves);
+  if (later) refuse(`save ${later.sequence + 1} is there, and not save ${saves + 1}`);
+  const pages = [...latest.keys()].sort((left, right) => left - right);
+  if (pages.length * pageSize > JOURNAL_PAGES) refuse(`it changes ${pages.length} pages`);
+  const wrong = pages.find((page) => {
+    const { sum, bytes } = latest.get(page)!;
+    return murmurHash3(bytes) !== sum;
+  });
+  if (wrong !== undefined) refuse("it was made for another page", wrong);
   const memory = new Uint8Array(pages.length * pageSize);
   pages.forEach((page, index) => memory.set(latest.get(page)!.bytes, index * pageSize));
   const sums = pages.map((page) => latest.get(page)!.sum);
-  const found = { checksum: 0, saves, total, pages, sums, memory };
-  if (!content) refused ??= "it is gone";
-  else if (!isLength(content.size) && (identity || records.length > 0)) {
-    refused ??= `it is ${content.size} bytes long`;
+  const found = { checksum: 0, saves, total, pages, sums, memory, refusals };
+  if (size > total * pageSize && (identity || saves > 0)) {
+    refuse("the image is longer than any save that is left");
   }
-  if (saves > 0 && image.length > total * pageSize) {
-    refused ??= "the image is longer than any save that is left";
-  }
-  if (!identity && !refused) {
-    const complete = image.length === total * pageSize &&
+  if (!identity) {
+    const hasNone = content!.size <= JOURNAL_LIMIT && headsFrom(bytes, 0).next().done;
+    const complete = refusals.length === 0 && !torn && size === total * pageSize &&
       sameBytes(patched(image, found, pageSize), image);
-    if (saves === 0 || complete) return undefined;
-    refused = "the image may need it, or not";
+    if (hasNone || complete) return undefined;
+    refuse("the image may need it, or not");
   }
-  if (saves > 0 && !disk.files.has("control.bin")) refused ??= "control.bin is gone";
-  return { ...found, refused };
+  if (saves > 0 && !disk.files.has("control.bin")) refuse("control.bin is gone");
+  return found;
+}
+
+/** How many pages the records list: each may have to be looked at. */
+export function listedPages(disk: MemoryDisk, notes: Notes | undefined): number {
+  const bytes = bytesOf(disk);
+  return recordsOf(bytes, notes?.identity?.journal ?? firstOf(bytes))
+    .reduce((sum, { pages }) => sum + pages.length, 0);
 }
 
 function isLength(size: number): boolean {
   return size >= SHORTEST && size <= JOURNAL_LIMIT && Number.isInteger(Math.log2(size));
 }
 
+/** A copy of the page that the image has; zeros past its end. */
+export function whatIsAt(image: Uint8Array, page: number, pageSize: number): Uint8Array {
+  const bytes = new Uint8Array(pageSize);
+  bytes.set(pageIn(image, page, pageSize));
+  return bytes;
+}
+
 /** What nobody can have written: no save in a journal makes the image shorter. */
-function impossible({ pages, total }: FoundRecord, before: number): string | undefined {
+function impossible(
+  { pages, total }: FoundRecord,
+  before: number,
+  pageSize: number,
+): string | undefined {
   if (total > MOST_PAGES) return `it has ${total} pages`;
   if (total < before) return `it has ${total} pages after ${before}`;
+  if (pages.length * pageSize > RECORD_PAGES) return `it changes ${pages.length} pages`;
   if (pages.some((page) => page >= total)) return `it has a page beyond ${total}`;
   if (new Set(pages).size < pages.length) return "it has a page twice";
 }
 
-/** Whether the image has a page that it can have only from a record that is torn by now. */
-function hasBegun(
+/**
+ * The first page of a torn record that the image can have only from it: what the record
+ * says and no earlier one did, or, where no other changes it, anything but what it was.
+ */
+function begunWith(
   { pages, sums }: FoundRecord,
-  image: Uint8Array,
-  notes: Notes | undefined,
-  earlier: Set<string>,
-  pageSize: number,
-): boolean {
-  return pages.some((page, index) => {
+  { image, notes, latest, earlier, pageSize }: {
+    image: Uint8Array;
+    notes: Notes | undefined;
+    latest: Map<number, unknown>;
+    earlier: Set<string>;
+    pageSize: number;
+  },
+): number | undefined {
+  return pages.find((page, index) => {
     const content = pageIn(image, page, pageSize);
     const known = notes?.sumOf(page) ?? 0;
-    const sum = sums[index];
-    return content.length === pageSize && murmurHash3(content) === sum &&
-      known !== 0 && known !== sum && !earlier.has(`${page}: ${sum}`);
+    if (content.length < pageSize || known === 0) return false;
+    const sum = murmurHash3(content);
+    const isNew = sum === sums[index] && !earlier.has(`${page}: ${sum}`);
+    return sum !== known && (isNew || !latest.has(page));
   });
 }

@@ -4,24 +4,27 @@
  */
 import { murmurHash3 } from "../../src/checksum.ts";
 import type { Random } from "../support/random.ts";
+import { addRecord } from "./added_record.ts";
 import {
+  areRight,
   BLOCK,
-  endOf,
+  bodySumOf,
+  change,
   type FoundRecord,
-  HEAD,
+  headLength,
   JOURNAL_LIMIT,
   MOST_RECORDED,
   recordsOf,
+  runsIn,
 } from "./journal_evidence.ts";
-import { hostile, type Mutation, seal, SECTOR, type Victim, words } from "./victim.ts";
+import { headOf, hostile, type Mutation, seal, SECTOR, type Victim, words } from "./victim.ts";
 
 const NAME = "journal.bin";
 const IMAGE = "image.bin";
-const CHECKSUMS = "checksums.bin";
 
-function recordsIn({ disk, base }: Victim): FoundRecord[] {
+function recordsIn({ disk }: Victim): FoundRecord[] {
   const content = disk.files.get(NAME);
-  return content ? recordsOf(content.bytes, base.pageSize) : [];
+  return content ? recordsOf(content.bytes) : [];
 }
 
 /** One of the records, as often as not the last; undefined where there are none. */
@@ -30,24 +33,27 @@ function anyRecord(victim: Victim, random: Random): FoundRecord | undefined {
   return random.oneIn(2) ? records.at(-1) : random.pick(records);
 }
 
-function sealRecord(block: Uint8Array): void {
-  const view = words(block);
-  const count = Math.min(view.getUint32(24, true), MOST_RECORDED);
-  view.setUint32(0, murmurHash3(block.subarray(4, 32 + 8 * count)), true);
+/** One of those whose body is within the file, and has something in it. */
+function anyFilled(victim: Victim, random: Random): FoundRecord | undefined {
+  const length = victim.disk.files.get(NAME)?.bytes.length ?? 0;
+  const filled = recordsIn(victim).filter(({ body, end }) => end > body && end <= length);
+  return random.oneIn(2) ? filled.at(-1) : random.pick(filled);
 }
 
-/** A record's two blocks, to be changed, of which the second becomes what the first is. */
+/** A record's two heads, to be changed, of which the second becomes what the first is. */
 function crafted(bytes: Uint8Array, at: number, craft: (view: DataView) => void): void {
-  const block = bytes.subarray(at, at + BLOCK);
-  craft(words(block));
-  sealRecord(block);
-  bytes.set(block.subarray(0, bytes.length - at - BLOCK), at + BLOCK);
+  const view = words(bytes.subarray(at));
+  craft(view);
+  const count = Math.min(view.getUint32(24, true), MOST_RECORDED);
+  view.setUint32(0, murmurHash3(bytes.subarray(at + 4, at + 32 + 12 * count)), true);
+  const length = headLength(count);
+  if (at + 2 * length <= bytes.length) bytes.copyWithin(at + length, at, at + length);
 }
 
-/** The first sector of checksums.bin, to be changed. */
-function headOf({ disk }: Victim): Uint8Array | undefined {
-  if ((disk.files.get(CHECKSUMS)?.bytes.length ?? 0) < SECTOR) return undefined;
-  return disk.writable(CHECKSUMS).bytes.subarray(0, SECTOR);
+/** Makes what the heads say of a body right. */
+function crown(bytes: Uint8Array, { at, body, end }: FoundRecord): void {
+  const sum = bodySumOf(bytes.subarray(body, end));
+  crafted(bytes, at, (view) => view.setUint32(28, sum, true));
 }
 
 export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
@@ -58,32 +64,66 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     const changes: string[] = [];
     crafted(victim.disk.writable(NAME).bytes, at, (view) => {
       for (let count = 1 + random.below(3); count > 0; count--) {
-        const word = 1 + random.below(7 + 2 * pages.length);
+        const word = 1 + random.below(random.oneIn(2) ? 7 : 7 + 3 * pages.length);
         view.setUint32(word * 4, hostile(random, view.getUint32(word * 4, true)), true);
         changes.push(`word ${word} is ${view.getUint32(word * 4, true)}`);
       }
     });
     return `record ${record.sequence} crafted: ${changes.join(", ")}`;
   },
+  craftRuns: (victim, random) => {
+    const record = anyFilled(victim, random);
+    if (!record) return false;
+    const { bytes } = victim.disk.writable(NAME);
+    const starts = runStarts(bytes, record);
+    if (starts.length === 0) return false;
+    const changes: string[] = [];
+    for (let count = 1 + random.below(2); count > 0; count--) {
+      const at = random.pick(starts);
+      const view = words(bytes.subarray(at, at + 4));
+      const half = random.pick([0, 2]);
+      const [start, length] = [view.getUint16(0, true), view.getUint16(2, true)];
+      const value = random.oneIn(3) ? 0 : hostile(random, half === 0 ? start : length);
+      view.setUint16(half, value & 0xffff, true);
+      changes.push(`run ${start}+${length} has ${half ? "count" : "start"} ${value & 0xffff}`);
+    }
+    const crowned = !random.oneIn(4);
+    if (crowned) crown(bytes, record);
+    return `record ${record.sequence}, ${crowned ? "crowned" : "torn"}: ${changes.join(", ")}`;
+  },
+  /** Words that it brings are others: with right checksums none but that of their page. */
+  craftBody: (victim, random) => {
+    const record = anyFilled(victim, random);
+    if (!record) return false;
+    const { bytes } = victim.disk.writable(NAME);
+    const at = record.body + random.below((record.end - record.body) / 4) * 4;
+    const view = words(bytes.subarray(at, at + 4));
+    view.setUint32(0, hostile(random, view.getUint32(0, true)), true);
+    const crowned = !random.oneIn(4);
+    if (crowned) crown(bytes, record);
+    return `word at ${at} of record ${record.sequence} changed${crowned ? ", crowned" : ""}`;
+  },
   addRecord,
   flipRecord: (victim, random) => {
     const record = anyRecord(victim, random);
     if (!record) return false;
-    const bit = random.below((32 + 8 * record.pages.length) * 8);
-    const at = record.at + (random.oneIn(2) ? 0 : BLOCK);
-    victim.disk.writable(NAME).bytes[at + (bit >> 3)] ^= 1 << (bit & 7);
+    const length = headLength(record.pages.length);
+    const bit = random.below((random.oneIn(2) ? 32 : 32 + 12 * record.pages.length) * 8);
+    const at = record.at + (random.oneIn(2) ? 0 : length);
+    const { bytes } = victim.disk.writable(NAME);
+    if (at + length > bytes.length) return false;
+    bytes[at + (bit >> 3)] ^= 1 << (bit & 7);
     return `bit ${bit} of record ${record.sequence} flipped`;
   },
   tearRecord: (victim, random) => {
-    const { base, disk } = victim;
-    const record = anyRecord(victim, random);
-    if (!record || record.pages.length === 0) return false;
-    const unit = random.pick([SECTOR, base.pageSize]);
-    const units = record.pages.length * base.pageSize / unit;
-    const from = record.at + HEAD + random.below(units) * unit;
-    const until = random.oneIn(2) ? from + unit : endOf(record, base.pageSize);
-    const { bytes } = disk.writable(NAME);
-    if (random.oneIn(4)) bytes.set(random.bytes(40), Math.min(from, bytes.length - 40));
+    const record = anyFilled(victim, random);
+    if (!record) return false;
+    const { body, end } = record;
+    const unit = random.pick([4, SECTOR, BLOCK]);
+    const from = body + random.below((end - body) / unit) * unit;
+    const until = random.oneIn(2) ? from + unit : end;
+    const { bytes } = victim.disk.writable(NAME);
+    if (random.oneIn(4)) bytes.set(random.bytes(Math.min(40, until - from)), from);
     else bytes.fill(0, from, until);
     return `record ${record.sequence} torn from ${from} to ${until}`;
   },
@@ -91,19 +131,24 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     const record = anyRecord(victim, random);
     if (!record) return false;
     const { bytes } = victim.disk.writable(NAME);
+    const length = headLength(record.pages.length);
+    const from = record.at + random.pick([0, 0, length]);
     const all = random.oneIn(2);
-    bytes.fill(0, record.at, all ? bytes.length : record.at + random.pick([BLOCK, HEAD]));
-    return `record ${record.sequence} gone${all ? " with all after it" : ""}`;
+    const until = all ? bytes.length : from + random.pick([BLOCK, length, 2 * length]);
+    bytes.fill(0, from, until);
+    return `record ${record.sequence} gone from ${from} to ${until}`;
   },
   cutJournal: (victim, random) => {
     const record = anyRecord(victim, random);
     if (!record) return false;
     const content = victim.disk.writable(NAME);
-    const end = endOf(record, victim.base.pageSize);
-    const size = random.oneIn(2) ? record.at + random.below(end - record.at) : end;
+    const { at, end } = record;
+    let size = random.oneIn(2) ? at + random.below(Math.min(end, content.size) - at) : end;
+    // As long as a journal may be, and shorter than it was.
+    if (random.oneIn(3)) size = 2 ** Math.floor(Math.log2(content.size - 1));
     content.bytes = content.bytes.slice(0, size);
     content.size = size;
-    return `${NAME} cut to ${size}, in record ${record.sequence}`;
+    return `${NAME} cut to ${size}, for record ${record.sequence}`;
   },
   lengthenJournal: ({ disk }, random) => {
     if (!disk.files.has(NAME)) return false;
@@ -111,6 +156,27 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     const { size } = content;
     content.size = random.pick([size * 2, size * 4, JOURNAL_LIMIT, JOURNAL_LIMIT * 2]);
     return `${NAME} lengthened to ${content.size}`;
+  },
+  /** Heads that lie in each other, each right, where nothing is after the last record. */
+  crowd: (victim, random) => {
+    const records = recordsIn(victim);
+    const identity = headOf(victim);
+    const from = records.at(-1)?.end ?? 0;
+    const length = victim.disk.files.get(NAME)?.bytes.length;
+    if (!identity || length === undefined || length < from) return false;
+    const { bytes } = victim.disk.writable(NAME);
+    const sequence = random.oneIn(2) ? records.length + 1 : hostile(random, 0);
+    const last = Math.floor(bytes.length / BLOCK - 1) * BLOCK;
+    for (let at = last; at >= from; at -= BLOCK) {
+      bytes.set([0x6a, 0x72, 0x6e, 0x6c], at + 4);
+      bytes.set(identity.subarray(80, 88), at + 8);
+      const view = words(bytes.subarray(at));
+      view.setUint32(16, sequence, true);
+      const count = Math.min(MOST_RECORDED, Math.floor((bytes.length - at - 32) / 12));
+      view.setUint32(24, count, true);
+      view.setUint32(0, murmurHash3(bytes.subarray(at + 4, at + 32 + 12 * count)), true);
+    }
+    return `heads of record ${sequence} from ${from} on`;
   },
   craftNumber: (victim, random) => {
     const head = headOf(victim);
@@ -121,16 +187,42 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     seal(head);
     return `journal ${view.getUint32(80, true)} needed, version ${view.getUint32(4, true)}`;
   },
-  /** A page of the image that the journal brings, as an open that was cut short leaves it. */
+  /** A page of the image that the journal changes, as nobody leaves it. */
   ruinPage: (victim, random) => {
-    const { base, disk } = victim;
-    const page = anyRecord(victim, random)?.pages[0];
-    const from = (page ?? 0) * base.pageSize;
+    const { base: { pageSize }, disk } = victim;
+    const page = random.pick(anyRecord(victim, random)?.pages ?? []);
+    const from = (page ?? 0) * pageSize;
     if (page === undefined || (disk.files.get(IMAGE)?.bytes.length ?? 0) <= from) return false;
     const { bytes } = disk.writable(IMAGE);
-    const half = random.oneIn(2);
-    bytes.fill(random.below(256), from, from + base.pageSize / (half ? 2 : 1));
-    return `${half ? "half of " : ""}page ${page} overwritten in ${IMAGE}`;
+    const length = random.pick([4, SECTOR, pageSize / 2, pageSize]);
+    const at = from + random.below(pageSize / length) * length;
+    bytes.fill(random.below(256), at, at + length);
+    return `${length} bytes at ${at} overwritten in ${IMAGE}, of page ${page}`;
+  },
+  /** The same, as a kill or a power cut may leave it: in part what some save made of it. */
+  mixPage: (victim, random) => {
+    const { base: { pageSize }, disk } = victim;
+    const last = anyFilled(victim, random);
+    const image = disk.files.get(IMAGE);
+    const page = random.pick(last?.pages ?? []);
+    const from = (page ?? 0) * pageSize;
+    if (!image || page === undefined || image.bytes.length < from + pageSize) return false;
+    const journal = disk.files.get(NAME)!.bytes;
+    const made = image.bytes.slice(from, from + pageSize);
+    for (const record of recordsIn(victim)) {
+      const index = record.pages.indexOf(page);
+      if (record.sequence > last!.sequence || !record.whole || index < 0) continue;
+      const runs = runsIn(journal, record)[index];
+      if (areRight(runs, pageSize / 4)) change(made, runs);
+    }
+    const { bytes } = disk.writable(IMAGE);
+    const sectors = [];
+    for (let at = 0; at < pageSize; at += SECTOR) {
+      if (random.oneIn(2)) continue;
+      bytes.set(made.subarray(at, at + SECTOR), from + at);
+      sectors.push(at / SECTOR);
+    }
+    return `sectors ${sectors} of page ${page} as save ${last!.sequence + 1} made them`;
   },
   /** Some are of another journal, or out of order. */
   renumber: (victim, random) => {
@@ -148,47 +240,13 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
   },
 };
 
-/** A record after the last one, whole or nearly, of which the image may have some. */
-function addRecord(victim: Victim, random: Random): string | false {
-  const { base: { pageSize }, disk } = victim;
-  const head = headOf(victim);
-  if (!head || !disk.files.has(NAME)) return false;
-  const content = disk.writable(NAME);
-  const records = recordsOf(content.bytes, pageSize);
-  const last = records.at(-1);
-  const at = last ? endOf(last, pageSize) : 0;
-  const count = random.below(5);
-  const total = last?.total ?? words(head).getUint32(12, true);
-  const block = new Uint8Array(BLOCK);
-  const view = words(block);
-  block.set([0x6a, 0x72, 0x6e, 0x6c], 4);
-  block.set(head.subarray(80, 88), 8);
-  view.setUint32(16, random.oneIn(4) ? hostile(random, records.length) : records.length, true);
-  view.setUint32(20, random.oneIn(3) ? hostile(random, total) : total, true);
-  view.setUint32(24, random.oneIn(16) ? hostile(random, count) : count, true);
-  const pages = new Uint8Array(count * pageSize);
-  for (let index = 0; index < count; index++) {
-    const page = random.oneIn(9)
-      ? hostile(random, view.getUint32(20, true) - 1)
-      : random.below(Math.min(total, 256));
-    const bytes = pages.subarray(index * pageSize, (index + 1) * pageSize);
-    bytes.set(random.bytes(40));
-    view.setUint32(32 + index * 8, page, true);
-    view.setUint32(36 + index * 8, random.oneIn(9) ? page : murmurHash3(bytes), true);
-    const image = disk.files.get(IMAGE);
-    const isThere = image && (page + 1) * pageSize <= image.bytes.length;
-    if (isThere && random.oneIn(4)) disk.writable(IMAGE).bytes.set(bytes, page * pageSize);
+/** Where the runs of a record begin, as far as they can be followed. */
+function runStarts(bytes: Uint8Array, record: FoundRecord): number[] {
+  const starts: number[] = [];
+  let from = record.body;
+  for (const runs of runsIn(bytes, record)) {
+    for (let at = 0; at < runs.length; at += 1 + (runs[at] >>> 16)) starts.push(from + 4 * at);
+    from += 4 * runs.length;
   }
-  sealRecord(block);
-  let length = content.bytes.length;
-  while (length < at + HEAD + pages.length) length = Math.max(2 ** 18, length * 2);
-  const longer = new Uint8Array(length);
-  longer.set(content.bytes);
-  longer.set(block, at);
-  if (!random.oneIn(9)) longer.set(block, at + BLOCK);
-  longer.set(pages, at + HEAD);
-  content.bytes = longer;
-  content.size = Math.max(content.size, longer.length);
-  return `record ${view.getUint32(16, true)} added: total ${view.getUint32(20, true)}, ` +
-    `${count} pages`;
+  return starts;
 }

@@ -8,6 +8,7 @@ import { SystemError } from "../../src/errors.ts";
 import { type Operation, together } from "../../src/protocol.ts";
 import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
 import type { Random } from "../support/random.ts";
+import { readEach } from "../support/read_each.ts";
 
 /** The only directory. */
 export const DIRECTORY = "/loom";
@@ -237,14 +238,21 @@ class MemoryFile implements StorageFile {
   }
 
   read(into: Uint8Array, position: number): Operation<number> {
-    return this.disk.operation("read", this.path, () => {
-      const { bytes, size } = this.content;
-      const length = Math.max(0, Math.min(into.length, size - position));
-      const held = bytes.subarray(position, position + length);
-      into.set(held);
-      into.fill(0, held.length, length);
-      return length;
-    });
+    return this.disk.operation("read", this.path, () => this.#read(into, position));
+  }
+
+  #read(into: Uint8Array, position: number): number {
+    const { bytes, size } = this.content;
+    const length = Math.max(0, Math.min(into.length, size - position));
+    const held = bytes.subarray(position, position + length);
+    into.set(held);
+    into.fill(0, held.length, length);
+    return length;
+  }
+
+  readEach(into: Uint8Array, length: number, pieces: Uint32Array): Operation<Uint8Array> {
+    const read = (piece: Uint8Array, position: number) => this.#read(piece, position);
+    return this.disk.operation("read", this.path, () => readEach(read, into, length, pieces));
   }
 
   write(from: Uint8Array, position: number): Operation<number> {

@@ -2,7 +2,7 @@
 import { murmurHash3 } from "../../src/checksum.ts";
 import { sameBytes } from "../support/contents.ts";
 import { imageOf, notesOf, pageIn, patched, patchOf } from "./evidence.ts";
-import { journalOf } from "./journal_evidence.ts";
+import { type FoundJournal, journalOf } from "./journal_evidence.ts";
 import type { Victim } from "./victim.ts";
 
 /**
@@ -31,9 +31,19 @@ export interface Finding {
 /** How many pages are looked at where a save was under way. */
 const SAMPLE_PAGES = 64;
 
+/** The journal that counts, or may count. */
+export function journalIn({ base, disk }: Victim): FoundJournal | undefined {
+  return journalOf(disk, base.pageSize, notesOf(disk, base.pageSize));
+}
+
 /** Judges an image by the directory as it was before it was opened. */
-export function judge({ base, disk }: Victim, image: Uint8Array, verify: boolean): Finding {
-  const { pageSize, states } = base;
+export function judge(
+  victim: Victim,
+  image: Uint8Array,
+  verify: boolean,
+  journal: FoundJournal | undefined = journalIn(victim),
+): Finding {
+  const { base: { pageSize, states }, disk } = victim;
   if (states.some((state) => sameBytes(state, image))) return { judgement: "saved" };
   const notes = notesOf(disk, pageSize);
   const identity = notes?.identity;
@@ -41,8 +51,7 @@ export function judge({ base, disk }: Victim, image: Uint8Array, verify: boolean
   const finding = (judgement: Judgement, fault?: string) => ({ judgement, fault });
 
   const found = imageOf(disk);
-  const journal = journalOf(disk, pageSize, notes);
-  if (journal?.refused) return finding("lost", `of the journal: ${journal.refused}`);
+  if (journal && journal.refusals.length > 0) return finding("lost");
   const patch = journal ?? patchOf(disk, pageSize);
   const saving = identity?.saving;
   const announced = journal || patch && saving?.control === patch.checksum &&
@@ -93,4 +102,28 @@ export function judge({ base, disk }: Victim, image: Uint8Array, verify: boolean
     return finding("unreadable", seen ? `page ${unreadable}'s checksum is lost` : undefined);
   }
   return finding(unknown > 0 ? "unknown" : "consistent");
+}
+
+/** How an opening ended: with an image, or the error's code, path and page. */
+export interface Ending {
+  code?: string;
+  path?: string;
+  page?: number;
+}
+
+/** What is wrong with what was made of a journal: it decides alone, wherever it counts. */
+export function misjudged(
+  { disk, base }: Victim,
+  { code, path, page }: Ending,
+  journal: FoundJournal | undefined,
+): string | undefined {
+  const refusals = journal?.refusals ?? [];
+  const reasons = refusals.map(({ why, page }) => page === undefined ? why : `${why}: ${page}`);
+  const blamed = code === "CORRUPT_PATCH" && path?.endsWith("/journal.bin");
+  if (code === undefined && refusals.length > 0) return `opened, of the journal: ${reasons}`;
+  // Where nobody says which journal counts, any may.
+  if (!blamed || !notesOf(disk, base.pageSize)?.identity) return undefined;
+  if (refusals.length === 0) return "refused for its journal, which is right";
+  if (refusals.some((refusal) => refusal.page === page)) return undefined;
+  return `blamed page ${page} of the journal, and not ${reasons}`;
 }

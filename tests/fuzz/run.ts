@@ -1,7 +1,13 @@
 /** Ruins directories by the thousand, and sums up what came of opening them. */
 import { Random } from "../support/random.ts";
 import { countAllocations } from "./allocations.ts";
-import { corpus, journalCorpus, type Snapshot } from "./corpus.ts";
+import {
+  corpus,
+  journalCorpus,
+  LARGE_JOURNALS,
+  LARGE_PATCHES,
+  type Snapshot,
+} from "./corpus.ts";
 import { ruined } from "./mutations.ts";
 import { tried } from "./trial.ts";
 
@@ -40,8 +46,8 @@ export function fuzz(inputs: number, seed: number, onInput = (_tally: Tally) => 
     const random = new Random(input);
     // Those with a journal have every second seed, so that the others find what they found.
     const victim = input % 2 === 0
-      ? ruined(pickOf(journals, random), random, all)
-      : ruined(pickOf(patches, random), random, patches);
+      ? ruined(pickOf(journals, LARGE_JOURNALS, random), random, all)
+      : ruined(pickOf(patches, LARGE_PATCHES, random), random, patches);
     const { outcomes, faults, operations, bytes } = tried(victim, random);
     tally.inputs++;
     tally.operations = Math.max(tally.operations, operations);
@@ -58,10 +64,11 @@ export function fuzz(inputs: number, seed: number, onInput = (_tally: Tally) => 
   return tally;
 }
 
-function pickOf(directories: Snapshot[][], random: Random): Snapshot {
+function pickOf(directories: Snapshot[][], large: number, random: Random): Snapshot {
+  const small = directories.length - large;
   // Larger directories take longer: one in so many is enough.
   const program = random.oneIn(12)
-    ? directories.length - 1
-    : random.below(directories.length - 1);
+    ? small + (large > 1 ? random.below(large) : 0)
+    : random.below(small);
   return random.pick(directories[program]);
 }

@@ -1,24 +1,22 @@
 /** Opens a ruined directory in every way, and says what is wrong with that. */
 import { openDirectory } from "../../src/directory.ts";
 import { LoomError } from "../../src/errors.ts";
-import { readPages } from "../../src/patch.ts";
 import { perform, type Protocol, runSync } from "../../src/protocol.ts";
 import { sameBytes } from "../support/contents.ts";
 import type { Random } from "../support/random.ts";
 import { allocated } from "./allocations.ts";
 import { LOOM_PAGES } from "./corpus.ts";
-import { BLOCK, MOST_RECORDED } from "./journal_evidence.ts";
+import { notesOf } from "./evidence.ts";
+import { listedPages } from "./journal_evidence.ts";
 import { type Content, DIRECTORY, type MemoryDisk } from "./memory_disk.ts";
-import { judge } from "./oracle.ts";
+import { type Ending, journalIn, judge, misjudged } from "./oracle.ts";
 import type { Victim } from "./victim.ts";
 
 /** How a directory is opened. */
 export type Way = "plain" | "verify" | "dry run" | "adopt";
 
 /** What came of opening it. */
-export interface Result {
-  /** The code that it was refused with. */
-  code?: string;
+export interface Result extends Ending {
   image?: Uint8Array;
   patch?: string;
   message: string;
@@ -36,7 +34,7 @@ export interface Verdict {
   bytes: number;
 }
 
-function sizeOf({ disk }: Victim, name: string, limit: number): number {
+function sizeOf(disk: MemoryDisk, name: string, limit: number): number {
   return Math.min(disk.files.get(name)?.size ?? 0, limit << 20);
 }
 
@@ -44,22 +42,21 @@ function sizeOf({ disk }: Victim, name: string, limit: number): number {
  * The most that opening may allocate: what the sizes of the small files explain, a
  * few words for each page that the loom has room for, and buffers for pages.
  */
-function allowance(victim: Victim): number {
-  const files = 4 * sizeOf(victim, "control.bin", 33) + 2 * sizeOf(victim, "checksums.bin", 17);
-  const journal = sizeOf(victim, "journal.bin", 16);
-  return files + 32 * LOOM_PAGES + 512 * victim.base.pageSize + 65536 +
-    (journal > 0 ? (1 << 20) + 3 * journal : 0);
+function allowance({ base, disk }: Victim): number {
+  const files = 4 * sizeOf(disk, "control.bin", 33) + 2 * sizeOf(disk, "checksums.bin", 17);
+  // The file, and what its heads say.
+  const journal = 2 * sizeOf(disk, "journal.bin", 32);
+  return files + journal + 32 * LOOM_PAGES + 512 * base.pageSize + 65536;
 }
 
 /**
- * The most operations: some for each page and record, for each page's worth of a journal
- * and what a record lists, and some for the directory.
+ * The most operations: some for each page and record, one for each page that a record of
+ * the journal lists, which the image is read for, and some for the directory.
  */
-function patience(victim: Victim): number {
-  const records = sizeOf(victim, "control.bin", 32) / 8;
-  const journal = sizeOf(victim, "journal.bin", 16);
-  return 120 + 4 * LOOM_PAGES + 2 * records +
-    (journal > 0 ? 2 * MOST_RECORDED + 4 * journal / BLOCK : 0);
+function patience({ base, disk }: Victim): number {
+  const records = sizeOf(disk, "control.bin", 32) / 8;
+  const listed = listedPages(disk, notesOf(disk, base.pageSize));
+  return 120 + 4 * LOOM_PAGES + 2 * records + listed;
 }
 
 function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
@@ -79,9 +76,10 @@ function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
     const pages = pending?.content.total ?? image?.pages ?? 0;
     const bytes = new Uint8Array(pages * pageSize);
     if (image) runSync(image.read(0, bytes));
+    // Of a journal's pages the image has a part.
     pending?.content.pages.forEach((page, index) => {
       const into = bytes.subarray(page * pageSize, (page + 1) * pageSize);
-      runSync(readPages(pending.source, index, into, pageSize));
+      runSync(pending.source.read(index, into));
     });
     if (pending) runSync(perform(pending.source.file.close()));
     runSync(attachment.close());
@@ -91,7 +89,8 @@ function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
     return { image: bytes, ...result };
   } catch (error) {
     if (!(error instanceof LoomError)) throw error;
-    return { code: error.code, message: error.message, ...cost() };
+    const { code, path, page, message } = error;
+    return { code, path, page, message, ...cost() };
   }
 }
 
@@ -115,6 +114,8 @@ export function tried(victim: Victim, random: Random): Verdict {
   const results = new Map<Way, Result>();
   const ways: Way[] = ["plain", "verify", "dry run"];
   if (random.oneIn(4)) ways.push("adopt");
+  const journal = journalIn(victim);
+  const [mostOperations, mostBytes] = [patience(victim), allowance(victim)];
   for (const way of ways) {
     const fault = (what: string) => verdict.faults.push(`${way}: ${what}`);
     const copy = disk.fork();
@@ -130,12 +131,14 @@ export function tried(victim: Victim, random: Random): Verdict {
     const { code, image, message, operations, bytes } = result;
     verdict.operations = Math.max(verdict.operations, operations);
     verdict.bytes = Math.max(verdict.bytes, bytes);
-    if (operations > patience(victim)) fault(`${operations} operations`);
-    if (bytes > allowance(victim)) fault(`${bytes} bytes allocated`);
+    if (operations > mostOperations) fault(`${operations} operations`);
+    if (bytes > mostBytes) fault(`${bytes} bytes allocated`);
     if (copy.openFiles !== 0 || copy.locked) fault("left files open, or the lock");
     if ((code || way === "dry run") && !unchanged(disk, copy)) {
       fault(`changed files: ${message}`);
     }
+    const misread = misjudged(victim, result, journal);
+    if (misread) fault(misread);
     if (code) {
       verdict.outcomes.push([way, code]);
       continue;
@@ -145,7 +148,7 @@ export function tried(victim: Victim, random: Random): Verdict {
       if (!opensAgain(copy, base.pageSize, "verify", image!)) fault("doesn't verify");
       continue;
     }
-    const { judgement, fault: wrong } = judge(victim, image!, way === "verify");
+    const { judgement, fault: wrong } = judge(victim, image!, way === "verify", journal);
     verdict.outcomes.push([way, judgement]);
     if (wrong) fault(`opened though ${judgement}: ${wrong}`);
     if (way === "dry run") continue;

@@ -35,3 +35,9 @@ export function hostile(random: Random, value: number): number {
 export function seal(sector: Uint8Array): void {
   words(sector).setUint32(SECTOR - 4, murmurHash3(sector.subarray(0, SECTOR - 4)), true);
 }
+
+/** The first sector of checksums.bin, to be changed. */
+export function headOf({ disk }: Victim): Uint8Array | undefined {
+  if ((disk.files.get("checksums.bin")?.bytes.length ?? 0) < SECTOR) return undefined;
+  return disk.writable("checksums.bin").bytes.subarray(0, SECTOR);
+}

@@ -7,6 +7,7 @@
 import { SystemError } from "../../src/errors.ts";
 import { type Operation, together } from "../../src/protocol.ts";
 import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
+import { readEach } from "../support/read_each.ts";
 import { Content } from "./content.ts";
 
 /** What one operation does to the entries of a directory, at once: a name's new file. */
@@ -237,6 +238,11 @@ class SimulatedFile implements StorageFile {
 
   read(into: Uint8Array, position: number): Operation<number> {
     return operation("read", this.path, () => this.content.read(into, position));
+  }
+
+  readEach(into: Uint8Array, length: number, pieces: Uint32Array): Operation<Uint8Array> {
+    const read = (piece: Uint8Array, position: number) => this.content.read(piece, position);
+    return operation("read", this.path, () => readEach(read, into, length, pieces));
   }
 
   write(from: Uint8Array, position: number): Operation<number> {

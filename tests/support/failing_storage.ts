@@ -138,6 +138,14 @@ class WatchedFile implements StorageFile {
     });
   }
 
+  readEach(
+    into: Uint8Array<ArrayBuffer>,
+    length: number,
+    pieces: Uint32Array<ArrayBuffer>,
+  ): Operation<Uint8Array> {
+    return this.storage.watched(this.inner.readEach(into, length, pieces));
+  }
+
   write(from: Uint8Array, position: number): Operation<number> {
     return this.storage.watched(this.inner.write(from, position), {
       length: from.length,
