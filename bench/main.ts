@@ -21,6 +21,7 @@ import { GIB } from "./floor.ts";
 import * as kernelCosts from "./kernel_costs.ts";
 import type { Figure, Subject } from "./measure.ts";
 import * as open from "./open.ts";
+import * as openAfterKill from "./open_after_kill.ts";
 import * as peersCounters from "./peers/counters.ts";
 import * as peersDurability from "./peers/durability.ts";
 import * as peersLog from "./peers/log.ts";
@@ -45,6 +46,7 @@ const SUBJECTS: Record<string, Subject> = {
   save_by_image_size: byImageSize,
   save_by_loom_size: byLoomSize,
   open,
+  open_after_kill: openAfterKill,
   async_pause: asyncPause,
   throughput,
   scale,

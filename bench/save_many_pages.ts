@@ -1,4 +1,8 @@
-/** What it costs to save many scattered pages, against writing the same bytes. */
+/**
+ * What it costs to save many scattered pages, against writing as many bytes. One word of each
+ * is changed, or all of it: the journal has what changed, a patch, which larger saves are, has
+ * whole pages.
+ */
 import { Loom } from "../mod.ts";
 import {
   makeImage,
@@ -22,15 +26,26 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
   const words = new Uint32Array(loom.buffer);
   const order = shuffled(size / PAGE);
   const figures: Figure[] = [];
-  for (
-    const [count, rounds] of quick ? [[256, 5], [4096, 3]] : [[256, 15], [4096, 9], [32768, 5]]
-  ) {
+  const workloads = [
+    { count: 256, rounds: 15, all: false },
+    { count: 256, rounds: 15, all: true },
+    { count: 4096, rounds: 9, all: false },
+    { count: 32768, rounds: 5, all: false },
+  ].slice(0, quick ? 3 : 4);
+  for (const { count, rounds, all } of workloads) {
+    const name = `${count} pages${all ? ", all of each" : ""}`;
+    let round = 0;
     const pages = order.slice(0, count).sort();
     const bytes = count * PAGE;
     const phases = new Phases();
-    const { whole, over, anew, scattered } = await interleave(rounds, {
+    const { whole, over, anew, scattered } = await interleave(quick ? 5 : rounds, {
       whole: () => {
-        for (const page of pages) words[page * (PAGE / 4) + 1]++;
+        round++;
+        for (const page of pages) {
+          const first = page * (PAGE / 4);
+          if (all) words.fill(page ^ round << 16, first, first + PAGE / 4);
+          else words[first + 1]++;
+        }
         return time(() => phases.note(loom.saveSync().ms));
       },
       over: () => writeSequentially(`${other}/over`, bytes),
@@ -44,19 +59,19 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
     figures.push(
       {
         ...commit,
-        name: `${count} pages: commit / sequential write over a file, fdatasync`,
+        name: `${name}: commit / sequential write over a file, fdatasync`,
         floor: over,
         target: { ratio: 2 },
         detail: phases.text(),
       },
       {
         ...commit,
-        name: `${count} pages: commit / sequential write of a new file, fdatasync`,
+        name: `${name}: commit / sequential write of a new file, fdatasync`,
         floor: anew,
         target: { ratio: 1.15 },
       },
       {
-        name: `${count} pages: save / that and scattered writes, fdatasync`,
+        name: `${name}: save / that and scattered writes, fdatasync`,
         unit: "ms",
         ours: whole,
         floor: over + scattered,

@@ -23,9 +23,9 @@ export const LONGEST_BYTES = 32 << 20;
 /** The longest record: what is larger is as well off with a patch. */
 export const RECORD_LIMIT_BYTES = 8 << 20;
 /** The pages that one record may change. */
-export const RECORD_PAGES_BYTES = 32 << 20;
+export const RECORD_PAGES_BYTES = 64 << 20;
 /** The pages that all records of a journal may change, so that open has little to write. */
-export const JOURNAL_PAGES_BYTES = 64 << 20;
+export const JOURNAL_PAGES_BYTES = 128 << 20;
 /** Seal, magic, journal (two words), sequence, pages in the image, records, body's checksum. */
 const HEADER_WORDS = 8;
 /** Of each page its number, what it hashes to, and how many words of the body are its own. */

@@ -5,7 +5,7 @@
  * changed is in the journal, and all others are what they were before.
  */
 import { checksumPages, equalPages, wordsOf } from "./checksum.ts";
-import type { Image } from "./image.ts";
+import { type Image, READ_PAGES } from "./image.ts";
 import {
   decodeRun,
   type FoundRecord,
@@ -13,7 +13,7 @@ import {
   type JournalBytes,
   RECORD_PAGES_BYTES,
 } from "./journal.ts";
-import { MAXIMUM_PAGES } from "./layout.ts";
+import { MAXIMUM_PAGES, runsOf } from "./layout.ts";
 import { impossible, type PageSource, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { StorageFile } from "./storage.ts";
@@ -156,31 +156,38 @@ export class JournalSource implements PageSource {
   }
 
   *read(index: number, into: Uint8Array): Protocol<void> {
-    const { pageSize } = this.image;
-    for (let at = 0; at < into.length; at += pageSize) {
-      const page = into.subarray(at, at + pageSize);
-      yield* this.readBase(index, page);
-      this.change(index++, page);
+    const count = into.length / this.image.pageSize;
+    for (const run of runsOf(this.pages.subarray(index, index + count))) {
+      const pages = pagesOf(into, run.index, run.count, this.image.pageSize);
+      yield* this.readBases(run.first, pages);
+      this.change(index + run.index, pages);
     }
   }
 
-  /** Reads a page as the image has it; what lies past its end is zeros. */
-  *readBase(index: number, into: Uint8Array): Protocol<void> {
-    into.fill(0, yield* this.image.read(this.pages[index], into));
+  /** Reads pages that follow each other as the image has them; zeros past its end. */
+  *readBases(first: number, into: Uint8Array): Protocol<void> {
+    into.fill(0, yield* this.image.read(first, into));
   }
 
-  /** Changes a page as all saves did. */
-  change(index: number, page: Uint8Array): void {
+  /** Changes pages as all saves did. */
+  change(index: number, pages: Uint8Array): void {
     const { words } = this.bytes;
-    const into = wordsOf(page);
-    for (const [from, end] of this.places[index]) {
-      for (let at = from; at < end;) {
-        const { start, count } = decodeRun(words[at++]);
-        into.set(words.subarray(at, at + count), start);
-        at += count;
+    const pageWords = this.image.pageSize / 4;
+    const into = wordsOf(pages);
+    for (let page = 0; page < into.length; page += pageWords, index++) {
+      for (const [from, end] of this.places[index]) {
+        for (let at = from; at < end;) {
+          const { start, count } = decodeRun(words[at++]);
+          const to = page + start;
+          for (let word = 0; word < count; word++) into[to + word] = words[at++];
+        }
       }
     }
   }
+}
+
+function pagesOf(bytes: Uint8Array, first: number, count: number, pageSize: number) {
+  return bytes.subarray(first * pageSize, (first + count) * pageSize);
 }
 
 /**
@@ -190,19 +197,24 @@ export class JournalSource implements PageSource {
 export function* compareJournal(journal: JournalContent, image: Image): Protocol<boolean> {
   const { pages, checksums, source, total, damage } = journal;
   const { pageSize } = image;
-  const [found, expected] = [new Uint8Array(pageSize), new Uint8Array(pageSize)];
-  const sum = new Uint32Array(1);
   if (damage) return false;
+  const most = Math.min(READ_PAGES, pages.length);
+  const [found, expected] = [0, 1].map(() => new Uint8Array(most * pageSize));
+  const sums = new Uint32Array(most);
   let isComplete = (yield* perform(image.file.size())) === total * pageSize;
-  for (const [index, page] of pages.entries()) {
-    yield* source.readBase(index, found);
+  for (let index = 0; index < pages.length; index += most) {
+    const batch = pages.subarray(index, index + most);
+    for (const run of runsOf(batch)) {
+      yield* source.readBases(run.first, pagesOf(found, run.index, run.count, pageSize));
+    }
     expected.set(found);
-    source.change(index, expected);
-    checksumPages(wordsOf(expected), pageSize / 4, sum);
-    if (sum[0] !== checksums[index]) {
-      journal.damage = `has changes of page ${page}, and the image another page there than ` +
-        `they were made for: it is damaged, or was changed`;
-      journal.damagedPage = page;
+    source.change(index, expected.subarray(0, batch.length * pageSize));
+    checksumPages(wordsOf(expected), pageSize / 4, sums.subarray(0, batch.length));
+    const wrong = batch.findIndex((_, at) => sums[at] !== checksums[index + at]);
+    if (wrong >= 0) {
+      journal.damage = `has changes of page ${batch[wrong]}, and the image another page ` +
+        `there than they were made for: it is damaged, or was changed`;
+      journal.damagedPage = batch[wrong];
       return false;
     }
     isComplete &&= equalPages(found, expected);

@@ -13,7 +13,7 @@ import {
   SHORTEST_BYTES,
 } from "./journal.ts";
 import type { JournalRecord } from "./journal_record.ts";
-import { FILES, join } from "./layout.ts";
+import { FILES, join, type Run } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -21,8 +21,11 @@ import { ifPresent, quietly, type Storage, type StorageFile, writeFully } from "
 
 /** It holds no more saves, so that opening after a kill has little to read. */
 const MOST_SAVES = 256;
-/** So many dirty pages are looked at, since some may turn out to be as they were. */
-const MOST_CANDIDATES_BYTES = 4 * RECORD_PAGES_BYTES;
+/**
+ * A save of more dirty pages must be like the one before it: of pages that are not written
+ * again soon the image has to be made durable anyway, and a patch is the shorter way.
+ */
+const ANY_PAGES_BYTES = 24 << 20;
 /** So many saves that it could take come before it begins, so that a few don't pay for it. */
 const FIRST_PATIENCE = 2;
 const MOST_PATIENCE = 8;
@@ -40,6 +43,9 @@ export class JournalFile {
   #saves = 0;
   /** Which pages they have changed. */
   readonly #pages = new Set<number>();
+  #isHurried = false;
+  /** The pages of the last save, where they were many. */
+  #last = new Set<number>();
   /** How long the heads are of a record that may be there and is not committed; else 0. */
   #begun = 0;
   /** How long the file may become. */
@@ -59,13 +65,38 @@ export class JournalFile {
     return this.#number !== 0n;
   }
 
-  /** Whether a save of so many pages at most, after which the image has `total`, may go here. */
-  wants(pages: number, total: number, image: Image, files: PatchFiles): boolean {
+  /**
+   * Whether the image is better on its way to the disk before it has to be durable: soon,
+   * for saves bring ever more pages, and not the same again.
+   */
+  get isHurried(): boolean {
+    return this.#isHurried;
+  }
+
+  /** Whether a save of no more than these pages, after which the image has `total`, may go here. */
+  wants(candidates: Run[], total: number, image: Image, files: PatchFiles): boolean {
+    const pages = candidates.reduce((sum, { count }) => sum + count, 0);
+    const bytes = pages * image.pageSize;
     const fits = this.isWanted && pages > 0 && total >= image.pages &&
-      pages * image.pageSize <= MOST_CANDIDATES_BYTES;
+      (bytes <= ANY_PAGES_BYTES ||
+        bytes <= RECORD_PAGES_BYTES && this.#isLikeLast(candidates, pages));
     if (!fits) this.#waited = 0;
     if (!fits || this.isInUse) return fits;
     return this.#waited++ >= this.#patience && files.haveNames;
+  }
+
+  /** Notes what a save has written, here or elsewhere: the next may be like it. */
+  noteLast(pages: number[], pageSize: number): void {
+    const areMany = pages.length * pageSize > ANY_PAGES_BYTES / 2;
+    this.#last = new Set(areMany ? pages : []);
+  }
+
+  #isLikeLast(candidates: Run[], pages: number): boolean {
+    let known = 0;
+    for (const { first, count } of candidates) {
+      for (let page = first; page < first + count; page++) if (this.#last.has(page)) known++;
+    }
+    return known > pages / 2;
   }
 
   /**
@@ -105,7 +136,11 @@ export class JournalFile {
   }
 
   /** Writes a record and makes it durable: the save is committed. */
-  *commit(record: JournalRecord, content: PatchContent): Protocol<void> {
+  *commit(
+    record: JournalRecord,
+    content: PatchContent,
+    pageSize: number,
+  ): Protocol<void> {
     const bytes = record.encode(this.#number, this.#saves, content);
     this.#begun = 2 * headLength(content.pages.length);
     yield* writeFully(this.#file!, bytes, this.#end);
@@ -113,7 +148,11 @@ export class JournalFile {
     this.#begun = 0;
     this.#end += bytes.length;
     this.#saves++;
+    const before = this.#pages.size;
     for (const page of content.pages) this.#pages.add(page);
+    const { size } = this.#pages;
+    this.#isHurried = size - before > content.pages.length / 2 &&
+      size * pageSize >= JOURNAL_PAGES_BYTES / 2;
   }
 
   /**

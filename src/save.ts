@@ -171,7 +171,7 @@ export function* save(
     clock.lap("reserve");
     expectWhole(region, image);
     if (changes) {
-      if (journaled) yield* journal.commit(record!, content);
+      if (journaled) yield* journal.commit(record!, content, region.pageSize);
       else yield* files.commit(image, announced);
       progress.commit();
     }
@@ -186,9 +186,10 @@ export function* save(
     if (progress.committed) {
       if (plan.total < plan.old) releaseTail(target, plan, settings.hold);
       if (journaled) yield* shadow(target, patch, content);
-      image.file.isPatient = journaled;
+      image.file.isPatient = journaled && !journal.isHurried;
       yield* patch.apply();
       yield* patch.note();
+      journal.noteLast(patch.pages, region.pageSize);
       if (region.tracker.protects) region.held.letGo();
       yield* image.resize(plan.total);
       clock.lap("apply");
@@ -285,9 +286,9 @@ function consider(
 /** What to try to put a save in, where the journal may take it. */
 function recordFor(target: SaveTarget, { candidates, total }: Plan): JournalRecord | undefined {
   const { region, image, files, journal } = target;
-  const pages = candidates.reduce((sum, { count }) => sum + count, 0);
-  const isWanted = journal.wants(pages, total, image, files);
-  return isWanted ? new JournalRecord(region, image, pages) : undefined;
+  if (!journal.wants(candidates, total, image, files)) return undefined;
+  const most = candidates.reduce((sum, { count }) => sum + count, 0);
+  return new JournalRecord(region, image, most);
 }
 
 /** Leaves a patch for Vere, which knows no journal, nor any other page size. */
