@@ -23,12 +23,14 @@ pub unsafe extern "C" fn loom_sync_together(
     }
     // SAFETY: the caller vouches for so many descriptors.
     let files = unsafe { core::slice::from_raw_parts(files, count) };
+    let (others, last) = files.split_at(count - 1);
     // All of it is on its way before anything is waited for.
-    for &file in files {
-        file::start_writeback(file);
+    if !others.is_empty() {
+        for &file in files {
+            file::start_writeback(file);
+        }
     }
     // The last is synced by this thread, the others meanwhile by the kernel's.
-    let (others, last) = files.split_at(count - 1);
     let mut queue = queue::begin(others);
     let mut result = if is_directory_last != 0 {
         sync_names(last[0])
