@@ -70,9 +70,11 @@ export function followJournal(
     for (const [index, page] of found.pages.entries()) {
       const checksum = found.checksums[index];
       const place: [number, number] = [at, at += found.lengths[index]];
-      const before = changes.get(page)?.places ?? [];
-      const places = isWhole(bytes, place, pageSize) ? [place] : [...before, place];
-      changes.set(page, { checksum, places });
+      const before = changes.get(page);
+      if (before && !isWhole(bytes, place, pageSize)) {
+        before.checksum = checksum;
+        before.places.push(place);
+      } else changes.set(page, { checksum, places: [place] });
       known.set(page, (known.get(page) ?? new Set()).add(checksum));
     }
     ({ total, end } = found);
