@@ -129,11 +129,13 @@ export class HeldPages {
       checked(result, "compare");
       const lengths = new Uint32Array(count);
       const checksums = new Uint32Array(count);
+      const spans = new Uint32Array(count);
       for (let index = 0, at = 0; index < count; index++, at += QUESTION_WORDS) {
+        spans[index] = questions[at];
         lengths[index] = questions[at + 1];
         checksums[index] = questions[at + 2];
       }
-      return { lengths, checksums };
+      return { lengths, checksums, spans };
     };
     const compare = () => {
       const questions = new Uint32Array(new ArrayBuffer(count * QUESTION_WORDS * 4));
@@ -164,7 +166,7 @@ export interface Base {
   /** Whether each could be read: 1 or 0. */
   wasRead: Uint8Array;
   /** What each hashes to, where that is known; 0 otherwise. */
-  checksums: ArrayLike<number>;
+  checksums: Uint32Array;
 }
 
 /** What pages have become. */
@@ -173,4 +175,9 @@ export interface Differences {
   lengths: Uint32Array;
   /** What each hashes to. */
   checksums: Uint32Array;
+  /**
+   * Between which words of each all that differ lie: the first of them, and in the upper half
+   * the end of the last.
+   */
+  spans: Uint32Array;
 }

@@ -10,14 +10,7 @@ import { type Announcement, ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import {
-  ifPresent,
-  readFully,
-  type Storage,
-  type StorageFile,
-  writeFully,
-  writeTogether,
-} from "./storage.ts";
+import { ifPresent, readFully, type Storage, type StorageFile, writeFully } from "./storage.ts";
 
 /** How many pages a buffer for reading holds. */
 export const READ_PAGES = 64;
@@ -130,15 +123,6 @@ export class Image {
   /** Writes consecutive pages. */
   *write(first: number, pages: Uint8Array): Protocol<void> {
     yield* writeFully(this.file, pages, first * this.pageSize);
-  }
-
-  /** Writes several runs of pages at once. */
-  *writeTogether(runs: { first: number; pages: Uint8Array }[]): Protocol<void> {
-    const pieces = runs.map(({ first, pages }) => ({
-      bytes: pages,
-      position: first * this.pageSize,
-    }));
-    yield* writeTogether(this.file, pieces);
   }
 
   /** Makes the file exactly so many pages long: cut off, or grown by a hole. */

@@ -46,6 +46,7 @@ export class JournalFile {
   #isHurried = false;
   /** The pages of the last save, where they were many. */
   #last = new Set<number>();
+  #areWhole = false;
   /** How long the heads are of a record that may be there and is not committed; else 0. */
   #begun = 0;
   /** How long the file may become. */
@@ -73,6 +74,11 @@ export class JournalFile {
     return this.#isHurried;
   }
 
+  /** Whether most pages of the last save had changed as a whole. */
+  get areWhole(): boolean {
+    return this.#areWhole;
+  }
+
   /** Whether a save of no more than these pages, after which the image has `total`, may go here. */
   wants(candidates: Run[], total: number, image: Image, files: PatchFiles): boolean {
     const pages = candidates.reduce((sum, { count }) => sum + count, 0);
@@ -86,7 +92,8 @@ export class JournalFile {
   }
 
   /** Notes what a save has written, here or elsewhere: the next may be like it. */
-  noteLast(pages: number[], pageSize: number): void {
+  noteLast(pages: number[], pageSize: number, areWhole: boolean): void {
+    this.#areWhole = areWhole;
     const areMany = pages.length * pageSize > ANY_PAGES_BYTES / 2;
     this.#last = new Set(areMany ? pages : []);
   }

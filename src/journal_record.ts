@@ -18,9 +18,12 @@ import type { LentMemory } from "./lent_memory.ts";
 import type { PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
+import { NO_PIECE } from "./storage.ts";
 
-/** There is room for so many pages at first. */
+/** There is room for so many pages at first, where they have likely changed in some words. */
 const EXPECTED_PAGES = 64;
+/** Where pages change as a whole one of so many is compared, to see whether they still do. */
+const SAMPLE_PAGES = 8;
 
 export class JournalRecord implements Disposable {
   /** Room for both heads, and the body after it. */
@@ -29,15 +32,22 @@ export class JournalRecord implements Disposable {
   readonly #start: number;
   #words = 0;
   readonly #lengths: number[] = [];
+  #areWhole: boolean;
 
-  /** @param most how many pages it may have to take */
+  /**
+   * @param most how many pages it may have to take
+   * @param areWhole whether pages are likely to have changed as a whole
+   */
   constructor(
     private readonly region: Region,
     private readonly image: Image,
     most: number,
+    areWhole: boolean,
   ) {
+    this.#areWhole = areWhole;
     this.#start = 2 * headLength(most);
-    const first = Math.min(most, EXPECTED_PAGES) * (region.pageSize + 4);
+    const expected = areWhole ? most : Math.min(most, EXPECTED_PAGES);
+    const first = Math.min(RECORD_LIMIT_BYTES, expected * (region.pageSize + 4));
     this.#memory = region.lend(this.#start + first + BLOCK_BYTES);
   }
 
@@ -51,6 +61,11 @@ export class JournalRecord implements Disposable {
     return recordLength(this.pages, this.#words);
   }
 
+  /** Whether most pages, of those compared last, have changed as a whole. */
+  get areWhole(): boolean {
+    return this.#areWhole;
+  }
+
   get isTooLong(): boolean {
     return this.length > RECORD_LIMIT_BYTES ||
       this.pages * this.region.pageSize > RECORD_PAGES_BYTES;
@@ -62,15 +77,9 @@ export class JournalRecord implements Disposable {
    * @param content the pages, or null where the region has them and nobody writes
    */
   *add(pages: number[], content: Uint8Array<ArrayBuffer> | null): Protocol<Differences> {
-    const { region } = this;
-    const { pageSize } = region;
-    const end = this.#start + this.#words * 4;
-    this.#makeRoom(end, pages.length * (pageSize + 4));
     const numbers = Uint32Array.from(pages);
-    const into = this.#memory.bytes.subarray(end);
-    using old = region.lend(pages.length * pageSize);
-    const base = yield* this.#read(numbers, old.bytes);
-    const found = yield* perform(region.held.differences(numbers, content, base, into));
+    const found = this.#areWhole && (yield* this.#sample(numbers, content)) ||
+      (yield* this.#compare(numbers, content, () => true)).found;
     for (const words of found.lengths) {
       if (words === 0) continue;
       this.#lengths.push(words);
@@ -79,16 +88,55 @@ export class JournalRecord implements Disposable {
     return found;
   }
 
-  /** What the image has of pages, as far as that is in memory; zeros past its end. */
-  *#read(pages: Uint32Array<ArrayBuffer>, bytes: Uint8Array<ArrayBuffer>): Protocol<Base> {
+  /**
+   * Compares one page here and there, and takes the others for changed as a whole; undefined
+   * where one of them may be what it was.
+   */
+  *#sample(
+    pages: Uint32Array<ArrayBuffer>,
+    content: Uint8Array<ArrayBuffer> | null,
+  ): Protocol<Differences | undefined> {
+    const { pages: end } = this.image;
+    const isWanted = (index: number) => index % SAMPLE_PAGES === 0 || pages[index] >= end;
+    const { found, base } = yield* this.#compare(pages, content, isWanted);
+    const mayBeSame = (known: number, index: number) =>
+      !isWanted(index) && (known === 0 || known === found.checksums[index]);
+    return base.checksums.some(mayBeSame) ? undefined : found;
+  }
+
+  /** Compares pages with what the image has of those that are wanted, and encodes them. */
+  *#compare(
+    pages: Uint32Array<ArrayBuffer>,
+    content: Uint8Array<ArrayBuffer> | null,
+    isWanted: (index: number) => boolean,
+  ): Protocol<{ found: Differences; base: Base }> {
+    const { region } = this;
+    const { pageSize } = region;
+    const end = this.#start + this.#words * 4;
+    this.#makeRoom(end, pages.length * (pageSize + 4));
+    const into = this.#memory.bytes.subarray(end);
+    using old = region.lend(pages.length * pageSize);
+    const base = yield* this.#read(pages, old.bytes, isWanted);
+    const found = yield* perform(region.held.differences(pages, content, base, into));
+    const compared = found.lengths.filter((_, index) => isWanted(index));
+    const words = compared.reduce((sum, length) => sum + length, 0);
+    this.#areWhole = words > compared.length * pageSize / 8;
+    return { found, base };
+  }
+
+  /**
+   * What the image has of pages that are wanted, as far as that is in memory; zeros past its
+   * end.
+   */
+  *#read(
+    pages: Uint32Array<ArrayBuffer>,
+    bytes: Uint8Array<ArrayBuffer>,
+    isWanted: (index: number) => boolean,
+  ): Protocol<Base> {
     const { file, pages: end, pageSize, checksums: known } = this.image;
-    const beyond = pages.findIndex((page) => page >= end);
-    const old = beyond < 0 ? pages : pages.subarray(0, beyond);
-    bytes.fill(0, old.length * pageSize);
-    const wasRead = new Uint8Array(pages.length).fill(1);
-    if (old.length > 0) wasRead.set(yield* perform(file.readEach(bytes, pageSize, old)));
-    const checksums = new Uint32Array(pages.length);
-    for (let index = 0; index < old.length; index++) checksums[index] = known!.at(old[index]);
+    const pieces = pages.map((page, index) => isWanted(index) ? page : NO_PIECE);
+    const checksums = pages.map((page) => page < end ? known!.at(page) : 0);
+    const wasRead = yield* perform(file.readEach(bytes, pageSize, pieces));
     return { bytes, wasRead, checksums };
   }
 

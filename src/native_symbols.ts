@@ -124,8 +124,9 @@ export const SYMBOLS = {
   loom_differences: {
     parameters: [
       "u32", // slot
-      "buffer", // three words for each page: which; whether what it was has been read, and
-      // then how many words; what that hashes to, and then what the page does
+      "buffer", // three words for each page: which, and then between which words it differs;
+      // whether what it was has been read, and then how many words; what that hashes to,
+      // and then what the page does
       "u32", // count
       "buffer", // their content, or null for the region's
       "buffer", // what they were
@@ -193,7 +194,7 @@ export const SYMBOLS = {
   loom_read_each: {
     parameters: [
       "i32", // descriptor
-      "buffer", // numbers of pieces
+      "buffer", // numbers of pieces; 2 ** 32 - 1 for none
       "u32", // how many
       "u32", // how many bytes each has
       "buffer", // where to

@@ -12,6 +12,7 @@ import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
+import { writeFully, writeTogether } from "./storage.ts";
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
@@ -19,10 +20,18 @@ const BATCH_PAGES = 64;
 const HELD_BATCH_PAGES = 256;
 /** How many go to the image in one write. */
 const WRITE_PAGES = 256;
+/** Where it is known what of a page has changed, so much is written at least. */
+const BLOCK_BYTES = 4096;
 /** How many writes beside the program are asked for at a time. */
 const WRITES = 64;
 /** About how many pages the kernel is asked at a time: nothing can be mapped meanwhile. */
 const SCAN_PAGES = 4096;
+
+/** A part of the image: where it begins, and how long it is, in bytes. */
+interface Piece {
+  position: number;
+  length: number;
+}
 
 export class PatchPages {
   /** The pages that changed. */
@@ -30,6 +39,8 @@ export class PatchPages {
   /** How many pages of the image turned out to be what it has already. */
   unchanged = 0;
   #checksums: number[] = [];
+  /** What of each page has changed; where that is not known all of it may have. */
+  #changed?: Piece[];
   #candidates?: number[];
   #held = false;
   /** How many runs of the plan have been made clean. */
@@ -88,15 +99,17 @@ export class PatchPages {
   *record(record: JournalRecord): Protocol<boolean> {
     const { image, region } = this.target;
     this.#begin();
+    const changed: Piece[] = this.#changed = [];
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
       const bytes = this.#held ? region.staging(batch.length) : null;
       if (bytes) yield* perform(region.held.gather(batch, bytes, null));
-      const { lengths, checksums } = yield* record.add(batch, bytes);
+      const { lengths, checksums, spans } = yield* record.add(batch, bytes);
       for (const [index, page] of batch.entries()) {
         if (lengths[index] > 0) {
           this.pages.push(page);
           this.#checksums.push(checksums[index]);
+          changed.push(this.#changedPiece(page, spans[index]));
         } else if (page < this.plan.old) this.unchanged++;
       }
       if (record.isTooLong) return false;
@@ -166,27 +179,63 @@ export class PatchPages {
     }
   }
 
-  /** Writes the pages to the image, from memory and not from the patch. */
+  /** Writes what has changed of the pages to the image, from memory and not from the patch. */
   *apply(): Protocol<void> {
     const { region, image } = this.target;
     const { pageSize } = region;
     if (!this.#held) {
-      for (const { first, count } of runsOf(this.pages, WRITE_PAGES)) {
-        yield* image.write(first, region.bytes(first, count));
+      for (const { position, length } of this.#pieces(0, this.pages.length)) {
+        yield* writeFully(image.file, region.bytesAt(position, length), position);
       }
       return;
     }
-    for (const batch of this.#batches(this.pages)) {
+    for (let from = 0; from < this.pages.length; from += HELD_BATCH_PAGES) {
+      const batch = this.pages.slice(from, from + HELD_BATCH_PAGES);
       const bytes = region.staging(batch.length);
       yield* perform(region.held.gather(batch, bytes, null));
-      const runs = [...runsOf(batch)].map(({ first, count, index }) => ({
-        first,
-        pages: bytes.subarray(index * pageSize, (index + count) * pageSize),
-      }));
-      for (let at = 0; at < runs.length; at += WRITES) {
-        yield* image.writeTogether(runs.slice(at, at + WRITES));
+      const pieces = [...this.#pieces(from, batch.length)].map(
+        ({ position, length, index }) => {
+          const start = index * pageSize + position % pageSize;
+          return { position, bytes: bytes.subarray(start, start + length) };
+        },
+      );
+      for (let at = 0; at < pieces.length; at += WRITES) {
+        yield* writeTogether(image.file, pieces.slice(at, at + WRITES));
       }
     }
+  }
+
+  /** The blocks of a page from the first to the last that has changed. */
+  #changedPiece(page: number, span: number): Piece {
+    // What is new in the image has no blocks yet.
+    if (page >= this.plan.old) return this.#wholePage(page);
+    const start = Math.floor((span & 0xffff) * 4 / BLOCK_BYTES) * BLOCK_BYTES;
+    const end = Math.ceil((span >>> 16) * 4 / BLOCK_BYTES) * BLOCK_BYTES;
+    return { position: page * this.target.region.pageSize + start, length: end - start };
+  }
+
+  #wholePage(page: number): Piece {
+    const { pageSize } = this.target.region;
+    return { position: page * pageSize, length: pageSize };
+  }
+
+  /**
+   * What has to be written of some of the pages, in as few pieces as can be. `index` is that
+   * of the page, among these, in which a piece begins.
+   */
+  *#pieces(from: number, count: number): Generator<Piece & { index: number }> {
+    const most = WRITE_PAGES * this.target.region.pageSize;
+    let [start, end, first] = [0, 0, 0];
+    for (let index = 0; index < count; index++) {
+      const at = from + index;
+      const { position, length } = this.#changed?.[at] ?? this.#wholePage(this.pages[at]);
+      if (position !== end || position + length - start > most) {
+        if (end > start) yield { position: start, length: end - start, index: first };
+        [start, first] = [position, index];
+      }
+      end = position + length;
+    }
+    if (end > start) yield { position: start, length: end - start, index: first };
   }
 
   /** Notes what the image's pages hash to from now on. */
@@ -201,6 +250,7 @@ export class PatchPages {
   #begin(): void {
     this.pages = [];
     this.#checksums = [];
+    this.#changed = undefined;
     this.unchanged = 0;
   }
 

@@ -132,12 +132,12 @@ export class Region {
 
   /** The bytes of consecutive pages, as they are now. */
   bytes(first: number, count: number): Uint8Array<ArrayBuffer> {
-    const { buffer } = this.memory;
-    return new Uint8Array(
-      buffer,
-      first * this.pageSize,
-      count * this.pageSize,
-    ) as Uint8Array<ArrayBuffer>;
+    return this.bytesAt(first * this.pageSize, count * this.pageSize);
+  }
+
+  /** So many bytes from a place on, as they are now. */
+  bytesAt(position: number, length: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.memory.buffer, position, length) as Uint8Array<ArrayBuffer>;
   }
 
   /** Room for the content of so many pages, which the next call gives again. */

@@ -189,7 +189,7 @@ export function* save(
       image.file.isPatient = journaled && !journal.isHurried;
       yield* patch.apply();
       yield* patch.note();
-      journal.noteLast(patch.pages, region.pageSize);
+      journal.noteLast(patch.pages, region.pageSize, record?.areWhole ?? false);
       if (region.tracker.protects) region.held.letGo();
       yield* image.resize(plan.total);
       clock.lap("apply");
@@ -288,7 +288,7 @@ function recordFor(target: SaveTarget, { candidates, total }: Plan): JournalReco
   const { region, image, files, journal } = target;
   if (!journal.wants(candidates, total, image, files)) return undefined;
   const most = candidates.reduce((sum, { count }) => sum + count, 0);
-  return new JournalRecord(region, image, most);
+  return new JournalRecord(region, image, most, journal.areWhole);
 }
 
 /** Leaves a patch for Vere, which knows no journal, nor any other page size. */

@@ -18,6 +18,9 @@ export interface FileState {
   isNamed: boolean;
 }
 
+/** In a list of pieces: none, but their place is taken. */
+export const NO_PIECE = 2 ** 32 - 1;
+
 /** An open file. Reads and writes say where, and may transfer less than asked. */
 export interface StorageFile {
   readonly path: string;
@@ -38,7 +41,7 @@ export interface StorageFile {
   /**
    * Reads pieces of a length, numbered from the beginning of the file, one after the other,
    * as far as they are in memory; says of each whether it was (1 or 0). What lies past the
-   * end is zeros. Off the thread `into` must be lent memory.
+   * end is zeros; of `NO_PIECE` nothing is read. Off the thread `into` must be lent memory.
    */
   readEach(
     into: Uint8Array<ArrayBuffer>,

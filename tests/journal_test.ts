@@ -2,7 +2,13 @@
  * The journal: what a kill or a power cut leaves of it is opened as the last save that was
  * committed, whatever of it has reached the image.
  */
-import { assert, assertEquals, assertLess, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertStringIncludes,
+} from "@std/assert";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
 import { SystemError } from "../src/errors.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
@@ -178,6 +184,80 @@ for (const life of LIVES) {
     opened(killed, states.at(-1)!);
   });
 }
+
+Deno.test("a save in the journal writes no more of the image than blocks that changed", async () => {
+  using temporary = temporaryDirectory();
+  const storage = new FailingStorage();
+  using loom = openSyncOn(storage, `${temporary.path}/home`, options);
+  const words = new Uint32Array(loom.buffer, 0, 8 * PAGE / 4);
+  const [page, block] = [PAGE / 4, 4096 / 4];
+  const fill = (from: number, until: number) => words.fill(words[from] + 1, from, until);
+  const changes: [() => void, number[]][] = [
+    [() => words[3 * page + 5]++, [4096]],
+    [() => words[4 * page - 1]++, [4096]],
+    [() => fill(page + block - 1, page + block + 1), [2 * 4096]],
+    [() => [words[page]++, words[page + 2 * block]++], [3 * 4096]],
+    [() => [words[page]++, words[4 * page]++, words[5 * page]++], [4096, 4096, 4096]],
+    // From the end of one page to the beginning of the next but one.
+    [() => fill(3 * page - 1, 4 * page + 1), [4096 + PAGE + 4096]],
+    [() => fill(0, 2 * page), [2 * PAGE]],
+    [() => fill(8 * page - 1, 8 * page), [4096]],
+  ];
+  for (let save = 0; save <= PATCHES; save++) {
+    fill(0, words.length);
+    loom.saveSync();
+  }
+  for (const [change, lengths] of [...changes, ...changes]) {
+    for (const save of [() => loom.saveSync(), () => loom.save()]) {
+      const written: number[] = [];
+      storage.tamper = ({ action, name, length }) => {
+        if (action === "write" && name === "image.bin") written.push(length);
+      };
+      change();
+      await save();
+      assertEquals(written, lengths, `${change}`);
+    }
+  }
+  const { corrupt, different } = loom.verify();
+  assertEquals([corrupt, different], [[], []]);
+});
+
+Deno.test("where pages change as a whole those that don't are found all the same", async () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  const settings = { size: 4 << 20 };
+  await using loom = await Loom.open(home, settings);
+  const [words, page, pages] = [new Uint32Array(loom.buffer), PAGE / 4, 200];
+  const fill = (end = pages) => words.fill(words[0] + 1, 0, end * page);
+  for (let count = 0; count <= PATCHES; count++) {
+    fill();
+    loom.saveSync();
+  }
+  for (const save of [() => loom.saveSync(), () => loom.save()]) {
+    fill();
+    const whole = await save();
+    assertGreater(whole.bytes, 2 * pages * PAGE);
+    // Some are written with what they are, two are new, and one of these is zeros.
+    const same = [3, 70, 71, 199];
+    const end = whole.imagePages + 2;
+    fill();
+    for (const number of same) words.fill(words[0] - 1, number * page, (number + 1) * page);
+    words[end * page - 1]++;
+    words[(end - 1) * page - 1] = 0;
+    const { written, unchanged, imagePages } = await save();
+    assertEquals([written, unchanged, imagePages], [pages - same.length + 1, same.length, end]);
+    copyDirectory(home, killed);
+    opened(killed, new Uint8Array(loom.buffer, 0, end * PAGE), settings);
+    Deno.removeSync(killed, { recursive: true });
+    // It takes one save to find out that pages change in words again.
+    for (let count = 0; count < 3; count++) {
+      for (let number = 0; number < pages; number++) words[number * page + 7]++;
+      const few = await save();
+      assertEquals([few.written, few.unchanged], [pages, 0]);
+      if (count > 0) assertLess(few.bytes, pages * PAGE + 64 * pages);
+    }
+  }
+});
 
 Deno.test("an older Loom is kept out for as long as the journal counts, and no longer", () => {
   using temporary = temporaryDirectory();

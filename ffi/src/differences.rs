@@ -4,12 +4,15 @@
 
 use crate::checksum::checksum_pages;
 use crate::region::Region;
+use core::ops::Range;
 use core::slice;
 
 /// What is asked about a page, and answered in its place.
 #[repr(C)]
 pub struct Question {
-    page: u32,
+    /// Its number. Between which of its words all that differ lie: the first of them in the
+    /// lower half, and the end of the last in the upper one.
+    page_or_span: u32,
     /// Whether what it was has been read: 1 or 0. How many words were written for it: none
     /// where nothing differs.
     read_or_words: u32,
@@ -17,17 +20,28 @@ pub struct Question {
     checksum: u32,
 }
 
-/// So many pages, and what they were, are hashed at a time: as many as the hash has lanes.
-const PAGES: usize = 4;
+/// So many pages are hashed at a time, what others were among them: the hash has lanes for as
+/// many.
+const LANES: usize = 8;
 
 /// So many equal words are skipped at a time.
 const STRIDE: usize = 16;
 
-/// Writes the runs of words in which `page` differs from `base`; says how many words. Two
-/// runs with one equal word between them are one: that word is as long as a run's head.
-fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> usize {
+/// What was written for a page.
+#[derive(Default)]
+struct Runs {
+    /// How many words.
+    length: usize,
+    /// From where in the page until where.
+    span: Range<usize>,
+}
+
+/// Writes the runs of words in which `page` differs from `base`, which it does. Two runs
+/// with one equal word between them are one: that word is as long as a run's head.
+fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> Runs {
     let length = page.len();
-    let (mut at, mut written) = (0, 0);
+    let mut runs = Runs::default();
+    let mut at = 0;
     while at < length {
         let stride = at..(at + STRIDE).min(length);
         if page[stride.clone()] == base[stride.clone()] {
@@ -48,16 +62,24 @@ fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> usize {
                 break;
             }
         }
-        written += write_run(page, start, at, &mut into[written..]);
+        let run = write_run(page, start..at, &mut into[runs.length..]);
+        if runs.length == 0 {
+            runs.span.start = start;
+        }
+        runs.span.end = at;
+        runs.length += run.length;
     }
-    written
+    runs
 }
 
-fn write_run(page: &[u32], start: usize, end: usize, into: &mut [u32]) -> usize {
-    let count = end - start;
-    into[0] = start as u32 | (count as u32) << 16;
-    into[1..=count].copy_from_slice(&page[start..end]);
-    count + 1
+fn write_run(page: &[u32], span: Range<usize>, into: &mut [u32]) -> Runs {
+    let count = span.len();
+    into[0] = span.start as u32 | (count as u32) << 16;
+    into[1..=count].copy_from_slice(&page[span.clone()]);
+    Runs {
+        length: count + 1,
+        span,
+    }
 }
 
 /// Writes in what pages differ from `bases`, one page after the other. The pages lie one
@@ -87,7 +109,10 @@ pub unsafe extern "C" fn loom_differences(
             slice::from_raw_parts_mut(into, count * (length + 1)),
         )
     };
-    if !questions.iter().all(|asked| region.contains(asked.page, 1)) {
+    if !questions
+        .iter()
+        .all(|asked| region.contains(asked.page_or_span, 1))
+    {
         return -libc::EINVAL;
     }
     let page = |index: usize, page: u32| {
@@ -102,33 +127,44 @@ pub unsafe extern "C" fn loom_differences(
     };
     // SAFETY: the caller's promise.
     let base = |index| unsafe { slice::from_raw_parts(bases.add(index * length), length) };
-    let mut written = 0;
-    for (batch, questions) in questions.chunks_mut(PAGES).enumerate() {
-        let first = batch * PAGES;
-        let pages = questions.len();
-        let both: [&[u32]; 2 * PAGES] = core::array::from_fn(|lane| {
-            let index = lane % pages;
-            match lane < pages {
-                true => page(first + index, questions[index].page),
-                false => base(first + index),
+    let (mut first, mut written) = (0, 0);
+    while first < count {
+        // Where in `both` the pages lie, and what they were.
+        let mut places = [(0, 0); LANES];
+        let (mut both, mut lanes, mut pages) = ([&[][..]; LANES], 0, 0);
+        while first + pages < count {
+            let index = first + pages;
+            let was_read = questions[index].read_or_words == 1;
+            if lanes + 1 + usize::from(was_read) > LANES {
+                break;
             }
-        });
-        let mut sums = [0; 2 * PAGES];
-        checksum_pages(|lane| both[lane], &mut sums[..2 * pages]);
-        for (lane, asked) in questions.iter_mut().enumerate() {
-            let (page, base, into) = (both[lane], both[pages + lane], &mut into[written..]);
-            let (was_read, was) = (asked.read_or_words == 1, sums[pages + lane]);
-            let words = if was_read && page == base {
-                0
+            places[pages] = (lanes, lanes + usize::from(was_read));
+            both[lanes] = page(index, questions[index].page_or_span);
+            lanes += 1;
+            if was_read {
+                both[lanes] = base(index);
+                lanes += 1;
+            }
+            pages += 1;
+        }
+        let mut sums = [0; LANES];
+        checksum_pages(|lane| both[lane], &mut sums[..lanes]);
+        for (asked, (new, old)) in questions[first..].iter_mut().zip(&places[..pages]) {
+            let (page, base, into) = (both[*new], both[*old], &mut into[written..]);
+            let (was_read, was) = (new != old, sums[*old]);
+            let runs = if was_read && page == base {
+                Runs::default()
             } else if was_read && asked.checksum == was && was != 0 {
                 write_runs(page, base, into)
             } else {
-                write_run(page, 0, length, into)
+                write_run(page, 0..length, into)
             };
-            asked.read_or_words = words as u32;
-            asked.checksum = sums[lane];
-            written += words;
+            asked.page_or_span = runs.span.start as u32 | (runs.span.end as u32) << 16;
+            asked.read_or_words = runs.length as u32;
+            asked.checksum = sums[*new];
+            written += runs.length;
         }
+        first += pages;
     }
     written as i32
 }

@@ -4,9 +4,13 @@
 use core::slice;
 use libc::off_t;
 
+/// The number of no piece.
+const NONE: u32 = u32::MAX;
+
 /// Reads pieces of a file of `length` bytes each, which are numbered from its beginning, one
 /// after the other into memory, and says in `found`, a byte for each, which could be read
-/// without waiting: 1 or 0. What lies beyond the end of the file is zeros.
+/// without waiting: 1 or 0. What lies beyond the end of the file is zeros. Where a number is
+/// `NONE` nothing is read.
 ///
 /// # Safety
 /// `pieces` and `found` must have `count` entries, and `into` room for as many pieces.
@@ -30,7 +34,13 @@ pub unsafe extern "C" fn loom_read_each(
     };
     let mut first = 0;
     while first < count {
-        let follows = |index: usize| pieces[index] == pieces[index - 1] + 1;
+        if pieces[first] == NONE {
+            found[first] = 0;
+            first += 1;
+            continue;
+        }
+        let follows =
+            |index: usize| pieces[index] == pieces[index - 1] + 1 && pieces[index] != NONE;
         let end = (first + 1..count)
             .find(|&index| !follows(index))
             .unwrap_or(count);
