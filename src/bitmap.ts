@@ -46,8 +46,20 @@ export function* runsOfBits(words: Uint32Array, first: number, end: number): Gen
 /** How many bits are set in `first..end`. */
 export function countBits(words: Uint32Array, first: number, end: number): number {
   let count = 0;
-  for (const run of runsOfBits(words, first, end)) count += run.count;
+  for (let bit = first; bit < end;) {
+    const stop = Math.min(end, (bit | 31) + 1);
+    const mask = stop - bit === 32 ? 0xffffffff : (1 << stop - bit) - 1;
+    count += countOnes(words[bit >>> 5] >>> (bit & 31) & mask);
+    bit = stop;
+  }
   return count;
+}
+
+/** Bits are counted in pairs, then in fours, then in bytes, and the bytes added up. */
+function countOnes(word: number): number {
+  const pairs = word - (word >>> 1 & 0x55555555);
+  const fours = (pairs & 0x33333333) + (pairs >>> 2 & 0x33333333);
+  return Math.imul(fours + (fours >>> 4) & 0x0f0f0f0f, 0x01010101) >>> 24;
 }
 
 /** The number after the last bit that is set; 0 if none is. */

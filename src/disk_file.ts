@@ -7,7 +7,7 @@ import { systemCode } from "./errors.ts";
 import { borrow } from "./lent_memory.ts";
 import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
-import type { FileState, StorageFile } from "./storage.ts";
+import type { FileState, PlacedBytes, StorageFile } from "./storage.ts";
 
 /** How the library opens a file. */
 export const READ = 0;
@@ -208,6 +208,37 @@ export class DiskFile implements StorageFile {
           list,
           ...rest,
         );
+      },
+      (count) => count,
+    );
+  }
+
+  writeEach(pieces: PlacedBytes[]): Operation<number> {
+    const { native, descriptor } = this;
+    const { length } = pieces;
+    const base = new Uint8Array(pieces[0].bytes.buffer as ArrayBuffer);
+    const places = new BigUint64Array(3 * length);
+    let sum = 0;
+    for (const [index, { bytes, position }] of pieces.entries()) {
+      places[3 * index] = BigInt(bytes.byteOffset);
+      places[3 * index + 1] = BigInt(bytes.length);
+      places[3 * index + 2] = BigInt(position);
+      sum += bytes.length;
+    }
+    const start = this.#start(sum);
+    const write = () => native.loom_write_each(descriptor, base, places, length, start);
+    return this.call(
+      "write",
+      "write",
+      write,
+      async () => {
+        if (sum <= QUICK_BYTES) return write();
+        using lent = borrow(native, places.byteLength);
+        const list = new BigUint64Array(lent.bytes.buffer, 0, places.length);
+        list.set(places);
+        const { loom_caller, loom_write_each_off_thread } = native;
+        const call = [descriptor, base, list, length, start] as const;
+        return await loom_write_each_off_thread(loom_caller(), ...call);
       },
       (count) => count,
     );

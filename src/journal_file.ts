@@ -13,7 +13,7 @@ import {
   SHORTEST_BYTES,
 } from "./journal.ts";
 import type { JournalRecord } from "./journal_record.ts";
-import { FILES, join, type Run } from "./layout.ts";
+import { countCommon, FILES, join, type Run, runsOf } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -45,7 +45,7 @@ export class JournalFile {
   readonly #pages = new Set<number>();
   #isHurried = false;
   /** The pages of the last save, where they were many. */
-  #last = new Set<number>();
+  #last: Run[] = [];
   #areWhole = false;
   /** How long the heads are of a record that may be there and is not committed; else 0. */
   #begun = 0;
@@ -95,15 +95,11 @@ export class JournalFile {
   noteLast(pages: number[], pageSize: number, areWhole: boolean): void {
     this.#areWhole = areWhole;
     const areMany = pages.length * pageSize > ANY_PAGES_BYTES / 2;
-    this.#last = new Set(areMany ? pages : []);
+    this.#last = areMany ? [...runsOf(pages)] : [];
   }
 
   #isLikeLast(candidates: Run[], pages: number): boolean {
-    let known = 0;
-    for (const { first, count } of candidates) {
-      for (let page = first; page < first + count; page++) if (this.#last.has(page)) known++;
-    }
-    return known > pages / 2;
+    return countCommon(candidates, this.#last) > pages / 2;
   }
 
   /**

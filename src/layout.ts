@@ -79,3 +79,17 @@ export function* runsOf(
     index += count;
   }
 }
+
+/** How many pages are in runs of both lists, each of which rises. */
+export function countCommon(left: readonly Run[], right: readonly Run[]): number {
+  let [count, at] = [0, 0];
+  for (const { first, count: length } of left) {
+    const end = first + length;
+    while (at < right.length && right[at].first + right[at].count <= first) at++;
+    for (let next = at; next < right.length && right[next].first < end; next++) {
+      const stop = Math.min(end, right[next].first + right[next].count);
+      count += stop - Math.max(first, right[next].first);
+    }
+  }
+  return count;
+}

@@ -238,6 +238,22 @@ export const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  loom_write_each: {
+    parameters: [
+      "i32", // descriptor
+      "buffer", // the memory that the pieces lie in
+      "buffer", // pieces: the offset there, the length and the offset in the file of each, as
+      // 64-bit words
+      "u32", // how many pieces
+      "u32", // 1 to begin writing them out
+    ],
+    result: "i32", // how many pieces were written whole
+  },
+  loom_write_each_off_thread: {
+    parameters: ["u32", "i32", "buffer", "buffer", "u32", "u32"],
+    result: "i32",
+    nonblocking: true,
+  },
   loom_truncate: { parameters: ["i32", "u64"], result: "i32" },
   loom_truncate_off_thread: {
     parameters: ["u32", "i32", "u64"],

@@ -12,18 +12,14 @@ import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
-import { writeFully, writeTogether } from "./storage.ts";
+import { writeEachFully } from "./storage.ts";
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
 /** The same beside the program, whose turns each step waits for; they are copied first. */
 const HELD_BATCH_PAGES = 256;
-/** How many go to the image in one write. */
-const WRITE_PAGES = 256;
 /** Where it is known what of a page has changed, so much is written at least. */
 const BLOCK_BYTES = 4096;
-/** How many writes beside the program are asked for at a time. */
-const WRITES = 64;
 /** About how many pages the kernel is asked at a time: nothing can be mapped meanwhile. */
 const SCAN_PAGES = 4096;
 
@@ -183,25 +179,20 @@ export class PatchPages {
   *apply(): Protocol<void> {
     const { region, image } = this.target;
     const { pageSize } = region;
-    if (!this.#held) {
-      for (const { position, length } of this.#pieces(0, this.pages.length)) {
-        yield* writeFully(image.file, region.bytesAt(position, length), position);
-      }
-      return;
-    }
     for (let from = 0; from < this.pages.length; from += HELD_BATCH_PAGES) {
       const batch = this.pages.slice(from, from + HELD_BATCH_PAGES);
-      const bytes = region.staging(batch.length);
-      yield* perform(region.held.gather(batch, bytes, null));
-      const pieces = [...this.#pieces(from, batch.length)].map(
+      const copied = this.#held ? region.staging(batch.length) : undefined;
+      if (copied) yield* perform(region.held.gather(batch, copied, null));
+      const pieces = Array.from(
+        this.#pieces(from, batch.length),
         ({ position, length, index }) => {
           const start = index * pageSize + position % pageSize;
-          return { position, bytes: bytes.subarray(start, start + length) };
+          const bytes = copied?.subarray(start, start + length) ??
+            region.bytesAt(position, length);
+          return { position, bytes };
         },
       );
-      for (let at = 0; at < pieces.length; at += WRITES) {
-        yield* writeTogether(image.file, pieces.slice(at, at + WRITES));
-      }
+      yield* writeEachFully(image.file, pieces);
     }
   }
 
@@ -220,16 +211,15 @@ export class PatchPages {
   }
 
   /**
-   * What has to be written of some of the pages, in as few pieces as can be. `index` is that
-   * of the page, among these, in which a piece begins.
+   * What has to be written of some of the pages, in as few pieces as can be; and for each in
+   * which of these pages it begins.
    */
   *#pieces(from: number, count: number): Generator<Piece & { index: number }> {
-    const most = WRITE_PAGES * this.target.region.pageSize;
     let [start, end, first] = [0, 0, 0];
     for (let index = 0; index < count; index++) {
       const at = from + index;
       const { position, length } = this.#changed?.[at] ?? this.#wholePage(this.pages[at]);
-      if (position !== end || position + length - start > most) {
+      if (position !== end) {
         if (end > start) yield { position: start, length: end - start, index: first };
         [start, first] = [position, index];
       }

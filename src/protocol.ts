@@ -34,22 +34,6 @@ export function turn(): Operation<void> {
   };
 }
 
-/** Several operations at once; asynchronously they overlap. The first error wins. */
-export function together(operations: Operation<void>[]): Operation<void> {
-  return {
-    action: operations[0].action,
-    path: operations[0].path,
-    sync: () => {
-      for (const operation of operations) performSync(operation);
-    },
-    async: async () => {
-      const results = await Promise.allSettled(operations.map(performAsync));
-      const failed = results.find((result) => result.status === "rejected");
-      if (failed) throw failed.reason;
-    },
-  };
-}
-
 function performSync<T>(operation: Operation<T>): T {
   try {
     return operation.sync();

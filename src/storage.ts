@@ -4,7 +4,7 @@
  * one; tests put a simulated one in its place.
  */
 import { LoomError, systemCode } from "./errors.ts";
-import { type Operation, perform, type Protocol, run, runSync, together } from "./protocol.ts";
+import { type Operation, perform, type Protocol } from "./protocol.ts";
 
 /** How to open a file: it must exist (`read`, `update`) or must not (`create`). */
 export type OpenMode = "read" | "update" | "create";
@@ -20,6 +20,12 @@ export interface FileState {
 
 /** In a list of pieces: none, but their place is taken. */
 export const NO_PIECE = 2 ** 32 - 1;
+
+/** Bytes, and where in a file they belong. */
+export interface PlacedBytes {
+  bytes: Uint8Array;
+  position: number;
+}
 
 /** An open file. Reads and writes say where, and may transfer less than asked. */
 export interface StorageFile {
@@ -51,6 +57,11 @@ export interface StorageFile {
   write(from: Uint8Array, position: number): Operation<number>;
   /** Writes pieces of one buffer, one after the other. */
   writePieces(pieces: Uint8Array[], position: number): Operation<number>;
+  /**
+   * Writes pieces of one buffer, each in its place; says how many are written whole. Off the
+   * thread the buffer must be lent memory.
+   */
+  writeEach(pieces: PlacedBytes[]): Operation<number>;
   truncate(size: number): Operation<void>;
   /** Reserves space without changing size or content. False: not to be had here. */
   allocate(position: number, length: number): Operation<boolean>;
@@ -127,18 +138,15 @@ function without(pieces: Uint8Array[], length: number): Uint8Array[] {
   return rest;
 }
 
-/** Writes all of several pieces; asynchronously their writes overlap. */
-export function* writeTogether(
-  file: StorageFile,
-  pieces: { bytes: Uint8Array; position: number }[],
-): Protocol<void> {
-  const whole = pieces.map(({ bytes, position }): Operation<void> => ({
-    action: "write",
-    path: file.path,
-    sync: () => runSync(writeFully(file, bytes, position)),
-    async: () => run(writeFully(file, bytes, position)),
-  }));
-  yield* perform(together(whole));
+/** Writes all of several pieces of one buffer, each in its place. */
+export function* writeEachFully(file: StorageFile, pieces: PlacedBytes[]): Protocol<void> {
+  for (let at = 0; at < pieces.length; at++) {
+    if (pieces.length - at > 1) {
+      at += (yield* continued(file.writeEach(pieces.slice(at)))) ?? 0;
+    }
+    // One that was cut short is written by itself, which tells why.
+    if (at < pieces.length) yield* writeFully(file, pieces[at].bytes, pieces[at].position);
+  }
 }
 
 /** Reads until `into` is full or the file ends; says how much it read. */

@@ -1,9 +1,12 @@
 /** The real disk: what it writes is what it was given, however often it is interrupted. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { LoomError } from "../mod.ts";
 import { Disk } from "../src/disk.ts";
+import { borrow } from "../src/lent_memory.ts";
 import { native } from "../src/native.ts";
 import { perform, run, runSync } from "../src/protocol.ts";
-import { type Storage, writePiecesFully } from "../src/storage.ts";
+import { type Storage, writeEachFully, writePiecesFully } from "../src/storage.ts";
+import { sameBytes } from "./support/contents.ts";
 import { FailingStorage } from "./support/failing_storage.ts";
 import { Random } from "./support/random.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
@@ -44,3 +47,54 @@ for (const mode of ["sync", "async", "cut short"] as const) {
     }
   });
 }
+
+for (const mode of ["sync", "async"] as const) {
+  Deno.test(`pieces of memory are written each in its place: ${mode}`, async () => {
+    using directory = temporaryDirectory();
+    const random = new Random(11);
+    const disk = new Disk(native());
+    const file = disk.open(`${directory.path}/file`, "create").sync();
+    const expected = random.bytes(3 << 20);
+    runSync(writePiecesFully(file, [expected], 0));
+    using lent = borrow(native(), 1 << 20);
+    lent.bytes.set(random.bytes(lent.bytes.length));
+    for (const count of [1, 2, 3, 64, 300]) {
+      const pieces = Array.from({ length: count }, () => {
+        const start = random.below(lent.bytes.length);
+        const bytes = lent.bytes.subarray(start, start + 1 + random.below(200_000));
+        return { bytes, position: random.below(expected.length - bytes.length) };
+      });
+      // Where they overlap the later one counts.
+      for (const { bytes, position } of pieces) expected.set(bytes, position);
+      const protocol = writeEachFully(file, pieces);
+      if (mode === "async") await run(protocol);
+      else runSync(protocol);
+      assertEquals(sameBytes(Deno.readFileSync(file.path), expected), true, `${count} pieces`);
+    }
+    file.close().sync();
+  });
+}
+
+Deno.test("of pieces that can't all be written those before are counted, and the error is told", async () => {
+  using directory = temporaryDirectory();
+  const file = new Disk(native()).open(`${directory.path}/file`, "create").sync();
+  using lent = borrow(native(), 1 << 20);
+  const bytes = lent.bytes.fill(7);
+  // No file is so long.
+  const beyond = 2 ** 53;
+  const positions = [100, 200, beyond, 300];
+  const pieces = positions.map((position) => ({ bytes: bytes.subarray(0, 50), position }));
+  const large = pieces.map(({ position }) => ({ bytes, position }));
+  for (const list of [pieces, large]) {
+    for (const from of [0, 1, 2]) {
+      const each = file.writeEach(list.slice(from));
+      for (const attempt of [async () => await each.sync(), () => each.async()]) {
+        if (from < 2) assertEquals(await attempt(), 2 - from);
+        else await assertRejects(attempt, Error, "EFBIG");
+      }
+    }
+    const error = assertThrows(() => runSync(writeEachFully(file, list)), LoomError, "write");
+    assertEquals(error.code, "IO");
+  }
+  file.close().sync();
+});

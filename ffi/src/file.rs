@@ -218,6 +218,41 @@ pub unsafe extern "C" fn loom_write_pieces(
     done as i32
 }
 
+/// Writes pieces of memory, each in its own place. `pieces` are three words each: where it
+/// begins, in bytes from `base`, how long it is, and its offset in the file. Says how many were
+/// written whole, up to the first that wasn't; `start` is as above.
+///
+/// # Safety
+/// `pieces` must have `count` entries, and the memory that they name be there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_write_each(
+    file: i32,
+    base: *const u8,
+    pieces: *const u64,
+    count: u32,
+    start: u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    let pieces = unsafe { core::slice::from_raw_parts(pieces.cast::<[u64; 3]>(), count as usize) };
+    let mut done = 0;
+    for &[from, length, offset] in pieces {
+        let from = base.wrapping_add(from as usize);
+        // SAFETY: the caller vouches for the memory.
+        let written = unsafe { loom_write(file, from, length as u32, offset, 0) };
+        if written < 0 && done == 0 {
+            return written;
+        }
+        if written as u64 != length {
+            break;
+        }
+        done += 1;
+    }
+    if start != 0 {
+        start_writeback(file);
+    }
+    done
+}
+
 /// How many pieces are written in one call of the system.
 const PIECES: usize = 64;
 

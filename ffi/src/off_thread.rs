@@ -163,6 +163,27 @@ pub unsafe extern "C" fn loom_write_pieces_off_thread(
     })
 }
 
+/// `loom_write_each`, for a caller. What was said of `loom_write` holds for the bytes.
+///
+/// # Safety
+/// As there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_write_each_off_thread(
+    caller: u32,
+    file: i32,
+    base: *const u8,
+    pieces: *const u64,
+    count: u32,
+    start: u32,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    during(caller, |owner| unsafe {
+        let base = twin_of(owner, base.cast_mut());
+        let pieces = twin_of(owner, pieces.cast_mut());
+        file::loom_write_each(file, base, pieces, count, start)
+    })
+}
+
 /// `loom_truncate`, for a caller.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_truncate_off_thread(caller: u32, file: i32, size: u64) -> i32 {

@@ -5,10 +5,11 @@
  */
 import { uncounted } from "./allocations.ts";
 import { SystemError } from "../../src/errors.ts";
-import { type Operation, together } from "../../src/protocol.ts";
+import type { Operation } from "../../src/protocol.ts";
 import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
 import type { Random } from "../support/random.ts";
 import { readEach } from "../support/read_each.ts";
+import { together } from "../support/together.ts";
 
 /** The only directory. */
 export const DIRECTORY = "/loom";
@@ -283,6 +284,10 @@ class MemoryFile implements StorageFile {
 
   writePieces(pieces: Uint8Array[], position: number): Operation<number> {
     return this.write(pieces[0], position);
+  }
+
+  writeEach(): Operation<number> {
+    return this.disk.operation("write", this.path, () => 0);
   }
 
   truncate(size: number): Operation<void> {

@@ -5,9 +5,10 @@
  * at which a test may look, and cut the power.
  */
 import { SystemError } from "../../src/errors.ts";
-import { type Operation, together } from "../../src/protocol.ts";
+import type { Operation } from "../../src/protocol.ts";
 import type { FileState, Lock, OpenMode, Storage, StorageFile } from "../../src/storage.ts";
 import { readEach } from "../support/read_each.ts";
+import { together } from "../support/together.ts";
 import { Content } from "./content.ts";
 
 /** What one operation does to the entries of a directory, at once: a name's new file. */
@@ -255,6 +256,11 @@ class SimulatedFile implements StorageFile {
 
   writePieces(pieces: Uint8Array[], position: number): Operation<number> {
     return this.write(pieces[0], position);
+  }
+
+  /** None: each is written by itself then. */
+  writeEach(): Operation<number> {
+    return operation("write", this.path, () => 0);
   }
 
   truncate(size: number): Operation<void> {

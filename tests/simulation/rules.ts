@@ -351,6 +351,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     readEach: (into, length, pieces) => broken(file.readEach(into, length, pieces)),
     write: (from, position) => broken(file.write(from, position)),
     writePieces: (pieces, position) => broken(file.writePieces(pieces, position)),
+    writeEach: (pieces) => file.writeEach(pieces),
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
     state: () => broken(file.state()),
