@@ -39,8 +39,8 @@ export class PatchPages {
   #changed?: Piece[];
   #candidates?: number[];
   #held = false;
-  /** How many runs of the plan have been made clean. */
-  #sealed = 0;
+  /** Whether the runs of the plan have been made clean, or some of them. */
+  #areSealed = false;
 
   constructor(private readonly target: SaveTarget, private readonly plan: Plan) {}
 
@@ -64,9 +64,9 @@ export class PatchPages {
     this.#held = true;
     held.hold(candidates);
     if (!region.tracker.protects) held.hold(runsOf(free));
-    for (const { first, count } of region.tracker.protects ? runs : []) {
-      region.protectClean(first, count);
-      this.#sealed++;
+    if (region.tracker.protects) {
+      this.#areSealed = true;
+      region.protectAll(runs);
     }
     region.imagePages = Math.max(old, total);
     if (region.catchesWrites) return;
@@ -85,7 +85,7 @@ export class PatchPages {
   putBack(): void {
     const { region } = this.target;
     region.held.letGo();
-    for (const { first, count } of this.plan.runs.slice(0, this.#sealed)) {
+    for (const { first, count } of this.#areSealed ? this.plan.runs : []) {
       region.openDirty(first, count);
     }
     region.imagePages = this.plan.old;

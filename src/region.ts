@@ -232,6 +232,28 @@ export class Region {
     checkedMemory(result, "mprotect");
   }
 
+  /**
+   * Makes all pages of the image clean that can be written, which lie in runs: as
+   * `protectClean`, but the kernel is asked once. What lies between them is read-only
+   * already, and stays so where no other thread writes.
+   */
+  protectAll(runs: readonly Run[]): void {
+    const isShared = this.memory.buffer instanceof SharedArrayBuffer;
+    if (runs.length < 2 || isShared || !this.tracker.catches) {
+      for (const { first, count } of runs) this.protectClean(first, count);
+      return;
+    }
+    for (const { first, count } of runs) this.#markClean(first, count);
+    const [{ first }, last] = [runs[0], runs[runs.length - 1]];
+    const count = last.first + last.count - first;
+    const result = this.tracker.protect(this.#slot, first, count);
+    if (result < 0) {
+      for (const run of runs) fillBits(this.words.dirty, run.first, run.count, true);
+    }
+    checkedMemory(result, "mprotect");
+    this.guard.closeAmong(first, count);
+  }
+
   #markClean(first: number, count: number): void {
     fillBits(this.words.dirty, first, count, false);
     fillBits(this.words.opened, first, count, false);
