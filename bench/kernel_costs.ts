@@ -1,6 +1,7 @@
 /** What the kernel and Deno charge for things that Loom avoids, without any Loom. */
 import fs from "node:fs";
 import { native } from "../src/native.ts";
+import { SYMBOLS } from "../src/native_symbols.ts";
 import { SharedWords } from "../src/shared_words.ts";
 import { makeImage, MIB, PAGE } from "./floor.ts";
 import { type Figure, interleave, median, type Setting, shuffled, time } from "./measure.ts";
@@ -13,6 +14,7 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
     await largePieces(directory, quick ? 64 : 256),
     await mappingOneByOne(directory, quick ? 64 : 256),
     loadingNodeFs(quick ? 3 : 9),
+    await bindingFunctions(quick ? 9 : 101),
   ];
 }
 
@@ -138,4 +140,18 @@ function loadingNodeFs(rounds: number): Figure {
     return Number(new TextDecoder().decode(stdout));
   });
   return { name: "import of node:fs, in a new process", unit: "ms", ours: median(times) };
+}
+
+/** A function of the library bound, for V8 to call it directly or as one that is called seldom. */
+async function bindingFunctions(rounds: number): Promise<Figure> {
+  const extension = Deno.build.os === "darwin" ? "dylib" : "so";
+  const library = new URL(`../ffi/lib/${Deno.build.target}.${extension}`, import.meta.url);
+  const { loom_can_scan } = SYMBOLS;
+  const bind = (symbol: Deno.ForeignFunction) =>
+    time(() => void Deno.dlopen(library, { loom_can_scan: symbol })) * 1000;
+  const { ours, floor } = await interleave(rounds, {
+    ours: () => bind(loom_can_scan),
+    floor: () => bind({ ...loom_can_scan, result: { struct: [loom_can_scan.result] } }),
+  });
+  return { name: "a function bound, to be called directly / seldom", unit: "µs", ours, floor };
 }

@@ -10,6 +10,7 @@ import embedded from "../ffi/lib/x86_64-unknown-linux-gnu.json" with { type: "js
 import { LoomError, messageOf, SystemError } from "./errors.ts";
 import { pathOfFileUrl } from "./file_url.ts";
 import { cacheLibrary, permitted } from "./library_cache.ts";
+import { bind, type Functions } from "./native_binding.ts";
 import { SYMBOLS } from "./native_symbols.ts";
 
 /** The library's functions, and what it says of the system. */
@@ -17,8 +18,6 @@ export interface Native extends Functions {
   /** Bytes. */
   readonly systemPageSize: number;
 }
-
-type Functions = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 let loaded: Native | undefined;
 
@@ -52,7 +51,7 @@ const BUILD = `Build it in a copy of Loom's sources with "deno task build:ffi" (
   `Rust), and name the file that this writes in the environment variable LOOM_LIBRARY.`;
 
 /**
- * Loads a library. Each function is bound when it is first used: that takes a third
+ * Loads a library. Each function is bound when it is first used: that takes up to a third
  * of a millisecond, and opening a loom needs only a few of them.
  */
 function load(path: string): Native {
@@ -62,7 +61,7 @@ function load(path: string): Native {
       configurable: true,
       enumerable: true,
       get() {
-        const value = bind(path, name);
+        const value = bound(path, name);
         Object.defineProperty(functions, name, { value, enumerable: true });
         return value;
       },
@@ -75,9 +74,9 @@ function load(path: string): Native {
   }) as Native;
 }
 
-function bind(path: string, name: keyof Functions): unknown {
+function bound(path: string, name: keyof Functions): unknown {
   try {
-    return Deno.dlopen(path, { [name]: SYMBOLS[name] } as typeof SYMBOLS).symbols[name];
+    return bind(path, name);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotCapable) {
       throw new LoomError(

@@ -302,3 +302,18 @@ export const SYMBOLS = {
   },
   loom_sync_parent: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
+
+/** Those that a loom calls when it is opened or closed, and hardly ever in between. */
+export const SELDOM: ReadonlySet<keyof typeof SYMBOLS> = new Set([
+  "loom_begin",
+  "loom_attach",
+  "loom_can_scan",
+  "loom_detach",
+  "loom_open",
+  "loom_read",
+  "loom_last_change",
+  "loom_seek",
+  "loom_truncate",
+  "loom_close",
+  "loom_map_anonymous",
+]);

@@ -39,6 +39,16 @@ Deno.test("the library, and the directory to read and write, are all that is nee
   }
 });
 
+Deno.test("a program that may not make code from strings has its loom", async () => {
+  using temporary = temporaryDirectory();
+  const { ffi, read, write } = flagsFor(temporary.path);
+  const forbidden = "--v8-flags=--disallow-code-generation-from-strings";
+  for (const value of [1, 2, 3]) {
+    const { result, stderr } = await counting(temporary.path, [forbidden, ffi, read, write]);
+    assertEquals(result, { value }, stderr);
+  }
+});
+
 for (const missing of ["ffi", "read", "write"] as const) {
   Deno.test(`without --allow-${missing} the error names it, and nothing is made`, async () => {
     using temporary = temporaryDirectory();
