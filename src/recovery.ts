@@ -206,12 +206,25 @@ function firstRecord({ isRetired, pages, checksums }: Control): number {
   return zeros < 0 || zeros >= FIRST_RECORDS ? pages.length : zeros + 1;
 }
 
+/**
+ * How many pages the image had when a torn patch was written. A save that came unannounced
+ * was not begun before the announced one had arrived, which need not be said durably by then.
+ */
+function* pagesBefore(control: Control, image: Image): Protocol<number> {
+  const identity = image.checksums?.identity;
+  if (!identity) return Infinity;
+  const { pages, saving } = identity;
+  if (!saving || control.torn || control.checksum === saving.control) return pages;
+  const { applied } = yield* savesOf(image, identity);
+  return applied === saving.control ? saving.total : pages;
+}
+
 /** Which pages of a torn patch does the image carry already? */
 function* compare(evidence: Evidence, control: Control, image: Image): Protocol<void> {
   const buffer = new Uint8Array(image.pageSize);
   const { checksums } = image;
   if (checksums) yield* checksums.load();
-  const left = checksums?.identity?.pages ?? Infinity;
+  const left = yield* pagesBefore(control, image);
   const seen = new Set<number>();
   for (let index = firstRecord(control); index < control.pages.length; index++) {
     const page = control.pages[index];

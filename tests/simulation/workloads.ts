@@ -74,6 +74,21 @@ export const WORKLOADS: Record<string, Workload> = {
       world.save();
     },
   },
+  "growth, and a save of as many pages": {
+    options: PATCHES,
+    run(world) {
+      world.write(0, 1);
+      world.save();
+      world.write(0, 1);
+      for (const page of [1, 2, 4]) {
+        for (let count = 0; count < 2; count++) {
+          world.save();
+          world.write(0, page);
+        }
+      }
+      world.save();
+    },
+  },
   "growth with holes": {
     options: SMALL,
     run(world) {
