@@ -243,9 +243,9 @@ export class Region {
       for (const { first, count } of runs) this.protectClean(first, count);
       return;
     }
-    for (const { first, count } of runs) this.#markClean(first, count);
     const [{ first }, last] = [runs[0], runs[runs.length - 1]];
     const count = last.first + last.count - first;
+    this.#markClean(first, count);
     const result = this.tracker.protect(this.#slot, first, count);
     if (result < 0) {
       for (const run of runs) fillBits(this.words.dirty, run.first, run.count, true);
