@@ -7,7 +7,8 @@ import {
   type LoomOptions,
   type Recovery,
 } from "../mod.ts";
-import { contentsOf } from "./support/contents.ts";
+import { contentsOf, copyDirectory } from "./support/contents.ts";
+import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { controlOf, type HandmadePatch, memoryOf, writePatch } from "./support/patches.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { testPage } from "./vectors/rebuild.ts";
@@ -318,4 +319,38 @@ Deno.test("behind the first sector of a patch that was taken away may lie part o
     patch: "none",
     image: oldImage(),
   });
+});
+
+Deno.test("a torn patch after the save that let the image grow was never committed", () => {
+  using temporary = temporaryDirectory();
+  const [home, left] = ["home", "left"].map((name) => `${temporary.path}/${name}`);
+  const storage = new FailingStorage();
+  using loom = openSyncOn(storage, home, { size: SIZE, journal: false });
+  const save = (value: number, pages: number[], atApply = () => {}) => {
+    for (const page of pages) {
+      new Uint8Array(loom.buffer, page * PAGE, PAGE).fill(value + page);
+    }
+    storage.tamper = ({ action, name }) => {
+      if (action !== "write" || name !== "image.bin") return;
+      storage.tamper = () => {};
+      atApply();
+    };
+    loom.saveSync();
+    return Deno.readFileSync(`${home}/checksums.bin`);
+  };
+  save(10, [0, 1]);
+  let announced = new Uint8Array();
+  // All that is durable when it has ended: that it was coming, and what the pages hash to.
+  const durable = save(20, [0, 2], () => {
+    announced = Deno.readFileSync(`${home}/checksums.bin`).subarray(0, 512);
+  });
+  durable.set(announced);
+  const image = Deno.readFileSync(`${home}/image.bin`);
+  const memory = Deno.readFileSync(`${home}/memory.bin`);
+  // The next one has as many pages, and comes unannounced: control.bin alone is durable.
+  save(30, [0, 2], () => copyDirectory(home, left));
+  Deno.writeFileSync(`${left}/checksums.bin`, durable);
+  Deno.writeFileSync(`${left}/memory.bin`, memory);
+  const { patch, image: found } = opened(left);
+  assertEquals([patch, found], ["discarded", image]);
 });
