@@ -51,8 +51,8 @@ const BUILD = `Build it in a copy of Loom's sources with "deno task build:ffi" (
   `Rust), and name the file that this writes in the environment variable LOOM_LIBRARY.`;
 
 /**
- * Loads a library. Each function is bound when it is first used: that takes up to a third
- * of a millisecond, and opening a loom needs only a few of them.
+ * Loads a library. Each function is bound when it is first used: that takes time, and opening
+ * a loom needs only a few of them.
  */
 function load(path: string): Native {
   const functions = {} as Functions;

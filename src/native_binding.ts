@@ -16,8 +16,8 @@ const READERS = {
 };
 
 /**
- * Binds a function. Deno compiles a way for V8 to call it directly, which takes a third of a
- * millisecond. A function that is called seldom is spared that: its result is said to be a
+ * Binds a function. Deno compiles a way for V8 to call it directly, which is most of what
+ * that takes. A function that is called seldom is spared it: its result is said to be a
  * structure of one number, which is returned as that number is, and for which Deno compiles
  * nothing. Its calls take a microsecond longer.
  */

@@ -16,7 +16,10 @@ import { writeEachFully } from "./storage.ts";
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
-/** The same beside the program, whose turns each step waits for; they are copied first. */
+/**
+ * The same beside the program, whose turns each step waits for; they are copied first. So
+ * many go to the image in one call.
+ */
 const HELD_BATCH_PAGES = 256;
 /** Where it is known what of a page has changed, so much is written at least. */
 const BLOCK_BYTES = 4096;
@@ -198,8 +201,6 @@ export class PatchPages {
 
   /** The blocks of a page from the first to the last that has changed. */
   #changedPiece(page: number, span: number): Piece {
-    // What is new in the image has no blocks yet.
-    if (page >= this.plan.old) return this.#wholePage(page);
     const start = Math.floor((span & 0xffff) * 4 / BLOCK_BYTES) * BLOCK_BYTES;
     const end = Math.ceil((span >>> 16) * 4 / BLOCK_BYTES) * BLOCK_BYTES;
     return { position: page * this.target.region.pageSize + start, length: end - start };

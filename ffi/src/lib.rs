@@ -35,6 +35,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod twin;
+mod write;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -4,7 +4,7 @@
 
 use crate::isolate::during;
 use crate::memory::twin_of;
-use crate::{aside, differences, file, kernel_tracker, read_each, sync};
+use crate::{aside, differences, file, kernel_tracker, read_each, sync, write};
 
 /// `loom_copied`, for a caller.
 #[unsafe(no_mangle)]
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn loom_write_off_thread(
     // SAFETY: the caller's promise.
     during(caller, |owner| unsafe {
         let from = twin_of(owner, from.cast_mut());
-        file::loom_write(file, from, length, offset, start)
+        write::loom_write(file, from, length, offset, start)
     })
 }
 
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn loom_write_pieces_off_thread(
     during(caller, |owner| unsafe {
         let base = twin_of(owner, base.cast_mut());
         let pieces = twin_of(owner, pieces.cast_mut());
-        file::loom_write_pieces(file, base, pieces, count, offset, start)
+        write::loom_write_pieces(file, base, pieces, count, offset, start)
     })
 }
 
@@ -180,7 +180,7 @@ pub unsafe extern "C" fn loom_write_each_off_thread(
     during(caller, |owner| unsafe {
         let base = twin_of(owner, base.cast_mut());
         let pieces = twin_of(owner, pieces.cast_mut());
-        file::loom_write_each(file, base, pieces, count, start)
+        write::loom_write_each(file, base, pieces, count, start)
     })
 }
 

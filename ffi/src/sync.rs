@@ -1,7 +1,7 @@
 //! Syncing several files at the same time: the disk then flushes its cache once for
 //! all of them, where one after the other it would do so for each.
 
-use crate::{errno, file};
+use crate::{errno, write};
 
 /// How many files can be synced together.
 const MOST: usize = 8;
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn loom_sync_together(
     // All of it is on its way before anything is waited for.
     if !others.is_empty() {
         for &file in files {
-            file::start_writeback(file);
+            write::start_writeback(file);
         }
     }
     // The last is synced by this thread, the others meanwhile by the kernel's.
