@@ -235,7 +235,7 @@ export class Region {
   /**
    * Makes all pages of the image clean that can be written, which lie in runs: as
    * `protectClean`, but the kernel is asked once. What lies between them is read-only
-   * already, and stays so where no other thread writes.
+   * already, and stays so where no other thread writes. Where it fails the caller opens them.
    */
   protectAll(runs: readonly Run[]): void {
     const isShared = this.memory.buffer instanceof SharedArrayBuffer;
@@ -246,11 +246,7 @@ export class Region {
     const [{ first }, last] = [runs[0], runs[runs.length - 1]];
     const count = last.first + last.count - first;
     this.#markClean(first, count);
-    const result = this.tracker.protect(this.#slot, first, count);
-    if (result < 0) {
-      for (const run of runs) fillBits(this.words.dirty, run.first, run.count, true);
-    }
-    checkedMemory(result, "mprotect");
+    checkedMemory(this.tracker.protect(this.#slot, first, count), "mprotect");
     this.guard.closeAmong(first, count);
   }
 
