@@ -3,7 +3,9 @@
  * commit. Two files take turns, so that the one of the last save is never written.
  * What is new is written, and durable, before the patch is committed, and says
  * which patch it waits for; once that has been applied, it says that it is valid.
- * Open finds the patch still there, or the word that it was applied.
+ * Open finds the patch still there, or the word that it was applied. A save in the journal
+ * has it there, and no file of its own until that journal ends: what is written then waits
+ * for the image to say which journal comes next.
  *
  * A file: a sector that says what it is, written whole or not at all, then the
  * bytes. Directories without an attachment have no such file.
@@ -31,11 +33,11 @@ const VERSION = 1;
 const LIMIT_BYTES = 1 << 24;
 
 /**
- * What makes an attachment valid: that a patch with this checksum is applied, or that
- * the image is a certain one.
+ * What makes an attachment valid: that a patch with this checksum is applied, that the
+ * image is a certain one, or that it needs this journal (0 for none).
  */
 export interface Condition {
-  kind: "patch" | "image";
+  kind: "patch" | "image" | "journal";
   key: bigint;
 }
 
@@ -61,6 +63,10 @@ export class Attachment {
   readonly #slots: (Slot | undefined)[] = [undefined, undefined];
   /** Of files whose bytes are not what their header says: the header. */
   readonly #torn: (Header | "damaged" | undefined)[] = [undefined, undefined];
+  /** How much space each file is known to have. */
+  readonly #reserved = [0, 0];
+  /** The bytes that the journal has, and no file yet. */
+  #journaled?: Uint8Array<ArrayBuffer>;
 
   private constructor(
     private readonly storage: Storage,
@@ -120,8 +126,8 @@ export class Attachment {
 
   /** The bytes of the last save that carried any; undefined where there are none. */
   get bytes(): Uint8Array<ArrayBuffer> | undefined {
-    const slot = this.#slots[this.#current];
-    return slot && slot.bytes.length > 0 ? slot.bytes : undefined;
+    const bytes = this.#journaled ?? this.#slots[this.#current]?.bytes ?? NONE;
+    return bytes.length > 0 ? bytes : undefined;
   }
 
   /** The bytes that there are once some conditions are met. */
@@ -136,6 +142,11 @@ export class Attachment {
       slot && !slot.awaits ? slot.sequence : -1
     );
     return second > first ? 1 : first < 0 ? -1 : 0;
+  }
+
+  /** The file that is written next. */
+  get #next(): number {
+    return this.#current === 0 ? 1 : 0;
   }
 
   get #waiting(): number {
@@ -153,17 +164,43 @@ export class Attachment {
    * the caller syncs the file that this returns.
    */
   *prepare(bytes: Uint8Array<ArrayBuffer>, awaits: Condition): Protocol<StorageFile> {
-    const current = this.#current;
-    const index = current === 0 ? 1 : 0;
+    const [index, current] = [this.#next, this.#current];
     this.#slots[index] = undefined;
     const file = this.#files[index] ??= yield* this.#create(NAMES[index]);
     yield* writeFully(file, bytes, SECTOR_BYTES);
     // A sync that failed may have lost the length that the file seems to have.
     yield* perform(file.truncate(SECTOR_BYTES + bytes.length));
+    this.#reserved[index] = SECTOR_BYTES + bytes.length;
     const sequence = (this.#slots[current]?.sequence ?? 0) + 1;
     this.#slots[index] = { sequence, awaits, bytes };
     yield* writeHeader(file, this.#slots[index]);
     return file;
+  }
+
+  /**
+   * Reserves the space that so many bytes will need when they leave the journal: that must
+   * not fail for want of it.
+   */
+  *reserve(length: number): Protocol<void> {
+    const [index, needed] = [this.#next, SECTOR_BYTES + length];
+    if (needed <= this.#reserved[index]) return;
+    const file = this.#files[index] ??= yield* this.#create(NAMES[index]);
+    yield* perform(file.allocate(0, needed));
+    this.#reserved[index] = needed;
+  }
+
+  /** Notes the bytes of a save that the journal has committed. */
+  note(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#journaled = bytes;
+  }
+
+  /**
+   * Writes what the journal has to a file, to be valid once the image needs another journal,
+   * or none (0). Before it says so the caller syncs the files that this returns.
+   */
+  *leaveJournal(next: bigint): Protocol<StorageFile[]> {
+    if (!this.#journaled) return [];
+    return [yield* this.prepare(this.#journaled, { kind: "journal", key: next })];
   }
 
   /** Creates a file whose name is durable. */
@@ -189,6 +226,7 @@ export class Attachment {
     if (index < 0) return [];
     const [file, { sequence, bytes }] = [this.#files[index]!, this.#slots[index]!];
     this.#slots[index] = { sequence, bytes };
+    this.#journaled = undefined;
     yield* writeHeader(file, this.#slots[index]);
     return [file];
   }
@@ -226,8 +264,9 @@ export class Attachment {
     for (const file of files) yield* perform(file.sync());
   }
 
-  /** The same in memory only, for a dry run. */
-  look(met: Condition[]): void {
+  /** The same in memory only, for a dry run, and what the journal brings. */
+  look(met: Condition[], journaled: Uint8Array<ArrayBuffer> | undefined): void {
+    this.#journaled = journaled;
     const index = this.#waiting;
     const slot = this.#slots[index];
     if (!slot) return;
@@ -244,7 +283,7 @@ function isAmong(awaits: Condition | undefined, met: Condition[]): boolean {
 }
 
 /** How a header says what is waited for. */
-const KINDS = [undefined, "patch", "image"] as const;
+const KINDS = [undefined, "patch", "image", "journal"] as const;
 
 function* readSlot(file: StorageFile): Protocol<Slot | Header | "damaged" | undefined> {
   const words = new Uint32Array(SECTOR_BYTES / 4);

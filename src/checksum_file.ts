@@ -18,8 +18,10 @@ const PAGES_PER_SECTOR = SECTOR_WORDS - 1;
 /** "loom", as bytes. */
 const MAGIC = 0x6d6f6f6c;
 const VERSION = 1;
-/** Where the image may need the journal: a Loom that knows none must not open it. */
-const JOURNAL_VERSION = 2;
+/** Where the image may need a journal that brings no page as a whole, and no attachment. */
+const OLD_JOURNAL_VERSION = 2;
+/** Where it may need the journal: a Loom that doesn't know that must not open it. */
+const JOURNAL_VERSION = 3;
 
 const SAVING = 1;
 const APPLIED = 2;
@@ -228,7 +230,7 @@ function decodeIdentity(
   path: string,
 ): ImageIdentity | undefined {
   if (!isSealed(sector) || sector[0] !== MAGIC) return undefined;
-  if (sector[1] !== VERSION && sector[1] !== JOURNAL_VERSION) {
+  if (![VERSION, OLD_JOURNAL_VERSION, JOURNAL_VERSION].includes(sector[1])) {
     throw new LoomError(
       "UNSUPPORTED",
       `"${path}" is of version ${sector[1]}; this is version ${JOURNAL_VERSION}. ` +
@@ -249,6 +251,6 @@ function decodeIdentity(
     applied: flags & APPLIED ? sector[5] : undefined,
     saving: flags & SAVING ? { control, total, records, firstPage, firstChecksum } : undefined,
     control: spare,
-    journal: sector[1] === JOURNAL_VERSION ? journal : 0n,
+    journal: sector[1] === VERSION ? 0n : journal,
   };
 }

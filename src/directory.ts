@@ -236,7 +236,8 @@ function* look(
   evidence: Evidence,
   verdict: Verdict,
 ): Protocol<Pick<OpenDirectory, "recovery" | "pending">> {
-  attachment.look(yield* conditions(evidence, verdict, image));
+  const met = yield* conditions(evidence, verdict, image);
+  attachment.look(met, evidence.journal?.attachment);
   const recovery = recoveryOf(evidence, verdict);
   const { source } = evidence;
   if (verdict.action === "apply") {

@@ -120,4 +120,8 @@ export class Disk implements Storage {
     const remove = () => Deno.removeSync(path);
     return { action: "remove", path, sync: remove, async: () => defer(remove) };
   }
+
+  drawNumber(): bigint {
+    return crypto.getRandomValues(new BigUint64Array(1))[0] || 1n;
+  }
 }

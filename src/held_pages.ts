@@ -104,9 +104,9 @@ export class HeldPages {
 
   /**
    * Writes in what pages differ from what they were: runs of words. Each is a word that
-   * says where it begins and, in its upper half, how many there are, and these. A page of
-   * which it isn't known what it was is one run, unless it turns out to be that. Off the
-   * thread all buffers must be lent memory.
+   * says where it begins and, in its upper half, how many there are, and these. Nothing is
+   * written of a page most of which has changed, nor of one of which it isn't known what it
+   * was, unless it turns out to be that. Off the thread all buffers must be lent memory.
    *
    * @param content the pages, or null where the region has them and nobody writes
    */
@@ -171,7 +171,10 @@ export interface Base {
 
 /** What pages have become. */
 export interface Differences {
-  /** How many words were written for each: none where it is what it was. */
+  /**
+   * How many words were written for each: none where it is what it was, `WHOLE` where it has
+   * changed as a whole.
+   */
   lengths: Uint32Array;
   /** What each hashes to. */
   checksums: Uint32Array;

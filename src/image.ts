@@ -202,11 +202,6 @@ export class Image {
     this.checksums = undefined;
   }
 
-  /** How many saves it has seen. */
-  get saves(): number {
-    return this.checksums!.identity!.generation;
-  }
-
   /** Counts saves that the journal has: what the image is by them, and doesn't say yet. */
   countSaves(count: number): void {
     const identity = this.checksums!.identity!;

@@ -3,11 +3,11 @@
  * one sync commit each. Encodes, decodes and reads its records; what they make of an image
  * is for journal_content.ts.
  *
- * A record is a head that says what it is, the same once more, and a body: in what each of
- * its pages differs from what the image had. It belongs to the journal of a certain number,
- * and follows the record before it; what is left of an earlier journal in the same file has
- * another number. Of two heads that were written together one alone may rot: a save is not
- * taken for one that never was then.
+ * A record is a head that says what it is, the same once more, a body, and pages: in what
+ * each of its pages differs from what the image had, and those that have changed as a whole.
+ * It belongs to the journal of a certain number, and follows the record before it; what is
+ * left of an earlier journal in the same file has another number. Of two heads that were
+ * written together one alone may rot: a save is not taken for one that never was then.
  */
 import { checksumPages, murmurHash3, wordsOf } from "./checksum.ts";
 import type { PatchContent } from "./patch.ts";
@@ -26,56 +26,67 @@ export const RECORD_LIMIT_BYTES = 8 << 20;
 export const RECORD_PAGES_BYTES = 64 << 20;
 /** The pages that all records of a journal may change, so that open has little to write. */
 export const JOURNAL_PAGES_BYTES = 128 << 20;
-/** Seal, magic, journal (two words), sequence, pages in the image, records, body's checksum. */
+/** Seal, magic, journal (two words), sequence, pages in the image, entries, body's checksum. */
 const HEADER_WORDS = 8;
 /** Of each page its number, what it hashes to, and how many words of the body are its own. */
 const ENTRY_WORDS = 3;
+/** In place of a number of words: all of the page, which comes after the body. */
+export const WHOLE = 2 ** 32 - 1;
+/** In place of a page's number, last of all: the bytes that the save carries besides pages. */
+const ATTACHMENT = 2 ** 32 - 1;
+const MOST_ENTRIES = RECORD_PAGES_BYTES / BLOCK_BYTES + 1;
 /** "jrnl", as bytes. */
 const MAGIC = 0x6c6e726a;
 
 /** What a record brings. */
 export interface RecordContent extends PatchContent {
-  /** How many words of the body each page has. */
+  /** How many words of the body each page has, or that it is there as a whole. */
   lengths: Uint32Array;
+  /** How many bytes it carries besides pages; undefined where it doesn't change these. */
+  carried?: number;
 }
 
 function inBlocks(bytes: number): number {
   return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
-/** How long the head of so many pages is. */
-export function headLength(pages: number): number {
-  return inBlocks((HEADER_WORDS + ENTRY_WORDS * pages) * 4);
+/** How long the head of so many pages is, and of bytes besides. */
+export function headLength(pages: number, carried?: number): number {
+  const entries = pages + (carried === undefined ? 0 : 1);
+  return inBlocks((HEADER_WORDS + ENTRY_WORDS * entries) * 4);
 }
 
-/** How long the record of so many pages is, whose body has so many words. */
-export function recordLength(pages: number, words: number): number {
-  return 2 * headLength(pages) + inBlocks(words * 4);
+/** How long the body is that has so many words, and so many bytes after them. */
+export function bodyLength(words: number, carried = 0): number {
+  return inBlocks(words * 4) + inBlocks(carried);
 }
 
 /** A record's head. */
 export function encodeHead(
   journal: bigint,
   sequence: number,
-  { total, pages, checksums, lengths }: RecordContent,
+  { total, pages, checksums, lengths, carried }: RecordContent,
   bodyChecksum: number,
 ): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(headLength(pages.length));
+  const bytes = new Uint8Array(headLength(pages.length, carried));
   const words = wordsOf(bytes);
+  const entries = pages.length + (carried === undefined ? 0 : 1);
   words[1] = MAGIC;
   new BigUint64Array(bytes.buffer, 8, 1)[0] = journal;
-  words.set([sequence, total, pages.length, bodyChecksum], 4);
-  for (let index = 0, at = HEADER_WORDS; index < pages.length; index++, at += ENTRY_WORDS) {
+  words.set([sequence, total, entries, bodyChecksum], 4);
+  let at = HEADER_WORDS;
+  for (let index = 0; index < pages.length; index++, at += ENTRY_WORDS) {
     words[at] = pages[index];
     words[at + 1] = checksums[index];
     words[at + 2] = lengths[index];
   }
-  words[0] = sealOf(bytes, pages.length);
+  if (carried !== undefined) words.set([ATTACHMENT, 0, carried], at);
+  words[0] = sealOf(bytes, entries);
   return bytes;
 }
 
-function sealOf(head: Uint8Array, pages: number): number {
-  return murmurHash3(head.subarray(4, (HEADER_WORDS + ENTRY_WORDS * pages) * 4));
+function sealOf(head: Uint8Array, entries: number): number {
+  return murmurHash3(head.subarray(4, (HEADER_WORDS + ENTRY_WORDS * entries) * 4));
 }
 
 /** What a body hashes to, from what its blocks do. */
@@ -92,16 +103,20 @@ export function decodeRun(head: number): { start: number; count: number } {
 export class JournalBytes {
   readonly words: Uint32Array;
 
-  private constructor(readonly file: StorageFile, private readonly bytes: Uint8Array) {
+  private constructor(
+    readonly file: StorageFile,
+    private readonly bytes: Uint8Array,
+    private readonly pageSize: number,
+  ) {
     this.words = wordsOf(bytes);
   }
 
   /** Reads it; of what is too long for a journal nothing. */
-  static *read(file: StorageFile): Protocol<JournalBytes> {
+  static *read(file: StorageFile, pageSize: number): Protocol<JournalBytes> {
     const size = yield* perform(file.size());
     const bytes = new Uint8Array(size > LONGEST_BYTES ? 0 : size);
     const length = yield* readFully(file, bytes, 0);
-    return new JournalBytes(file, bytes.subarray(0, length));
+    return new JournalBytes(file, bytes.subarray(0, length), pageSize);
   }
 
   /** Which journal it begins with; for where the image doesn't say. */
@@ -141,20 +156,37 @@ export class JournalBytes {
     const first = this.#head(at, isNext, journal);
     const head = first ?? this.#find(at + BLOCK_BYTES, isNext, journal);
     if (!head) return undefined;
-    const { pages, lengths } = head;
-    const length = headLength(pages.length);
+    const { pages, lengths, carried } = head;
+    const words = lengths.filter((length) => length !== WHOLE);
+    const length = headLength(pages.length, carried);
     const second = this.#head(at + length, isNext, journal);
     const body = at + 2 * length;
-    const end = body + inBlocks(lengths.reduce((sum, words) => sum + words, 0) * 4);
+    const attachment = body + bodyLength(words.reduce((sum, words) => sum + words, 0));
+    const wholePages = attachment + bodyLength(0, carried);
+    const end = wholePages + (lengths.length - words.length) * this.pageSize;
     const isWhole = first && second && end <= this.bytes.length &&
-      this.#checksum(body, end) === head.bodyChecksum;
-    return { ...head, body, end, isTorn: !isWhole };
+      bodyChecksumOf(this.#checksums(body, wholePages, BLOCK_BYTES)) === head.bodyChecksum &&
+      this.#arePages(wholePages, end, head);
+    return { ...head, body, attachment, wholePages, end, isTorn: !isWhole };
   }
 
-  #checksum(from: number, until: number): number {
-    const blocks = new Uint32Array((until - from) / BLOCK_BYTES);
-    checksumPages(wordsOf(this.bytes.subarray(from, until)), BLOCK_BYTES / 4, blocks);
-    return bodyChecksumOf(blocks);
+  /** Whether pages that are there as a whole are what they are said to hash to. */
+  #arePages(from: number, end: number, { lengths, checksums }: RecordContent): boolean {
+    const expected = checksums.filter((_, index) => lengths[index] === WHOLE);
+    const found = this.#checksums(from, end, this.pageSize);
+    return found.every((checksum, index) => checksum === expected[index]);
+  }
+
+  #checksums(from: number, end: number, pieceLength: number): Uint32Array {
+    const sums = new Uint32Array((end - from) / pieceLength);
+    checksumPages(wordsOf(this.bytes.subarray(from, end)), pieceLength / 4, sums);
+    return sums;
+  }
+
+  /** The bytes that a record carries besides pages, if it is whole: a copy. */
+  carriedBy({ attachment, carried }: FoundRecord): Uint8Array<ArrayBuffer> | undefined {
+    if (carried === undefined) return undefined;
+    return this.bytes.slice(attachment, attachment + carried) as Uint8Array<ArrayBuffer>;
   }
 
   #find(
@@ -176,7 +208,7 @@ export class JournalBytes {
   ): Head | undefined {
     if (at + BLOCK_BYTES > this.bytes.length) return undefined;
     const [seal, magic, , , sequence, total, count, bodyChecksum] = this.words.subarray(at / 4);
-    if (magic !== MAGIC || count > RECORD_PAGES_BYTES / BLOCK_BYTES) return undefined;
+    if (magic !== MAGIC || count > MOST_ENTRIES) return undefined;
     // Before anything is hashed: what lies there may have been made to cost much.
     if (!isWanted(sequence)) return undefined;
     const number = new BigUint64Array(this.words.buffer, this.words.byteOffset + at + 8, 1)[0];
@@ -184,10 +216,22 @@ export class JournalBytes {
     const head = this.bytes.subarray(at, at + headLength(count));
     if (head.length < headLength(count) || sealOf(head, count) !== seal) return undefined;
     const entries = wordsOf(head).subarray(HEADER_WORDS, HEADER_WORDS + ENTRY_WORDS * count);
+    const carries = entries.at(-ENTRY_WORDS) === ATTACHMENT;
+    const length = carries ? count - 1 : count;
     const [pages, checksums, lengths] = [0, 1, 2].map((word) =>
-      Uint32Array.from({ length: count }, (_, index) => entries[ENTRY_WORDS * index + word])
+      Uint32Array.from({ length }, (_, index) => entries[ENTRY_WORDS * index + word])
     );
-    return { journal: number, sequence, total, bodyChecksum, pages, checksums, lengths };
+    const carried = carries ? entries.at(-1) : undefined;
+    return {
+      journal: number,
+      sequence,
+      total,
+      bodyChecksum,
+      pages,
+      checksums,
+      lengths,
+      carried,
+    };
   }
 }
 
@@ -198,9 +242,13 @@ interface Head extends RecordContent {
   bodyChecksum: number;
 }
 
-/** A record as it was found: where its body begins, and where it ends. */
+/** A record as it was found, and where its parts begin, in bytes. */
 export interface FoundRecord extends Head {
   body: number;
+  /** What it carries besides pages, which is a part of the body. */
+  attachment: number;
+  /** The pages that are there as a whole. */
+  wholePages: number;
   end: number;
   isTorn: boolean;
 }

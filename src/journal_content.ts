@@ -12,6 +12,7 @@ import {
   JOURNAL_PAGES_BYTES,
   type JournalBytes,
   RECORD_PAGES_BYTES,
+  WHOLE,
 } from "./journal.ts";
 import { MAXIMUM_PAGES, runsOf } from "./layout.ts";
 import { impossible, type PageSource, type PatchContent } from "./patch.ts";
@@ -21,6 +22,8 @@ import type { StorageFile } from "./storage.ts";
 /** All records of a journal as one patch. */
 export interface JournalContent extends PatchContent {
   source: JournalSource;
+  /** What the last save that changed it carries besides pages; undefined where none did. */
+  attachment?: Uint8Array<ArrayBuffer>;
   /** How many saves it holds. */
   saves: number;
   /** The record after the last whole one, where some of it is there. */
@@ -40,8 +43,16 @@ export interface TornRecord extends PatchContent {
 /** What was done to a page: its last checksum, and where the changes are that led there. */
 interface Changes {
   checksum: number;
-  /** The words of the journal where each save's begin and end, oldest first. */
-  places: [start: number, end: number][];
+  /** What each save did, oldest first. */
+  places: Place[];
+}
+
+/** The words of the journal that a save has of a page: where they begin and end. */
+interface Place {
+  start: number;
+  end: number;
+  /** Whether they are all of it, and not runs. */
+  isWhole: boolean;
 }
 
 /** Follows the records of a journal, for an image that had so many pages before it. */
@@ -56,6 +67,7 @@ export function followJournal(
   const known = new Map<number, Set<number>>();
   let [end, saves, total] = [0, 0, imagePages];
   let torn: TornRecord | undefined;
+  let attachment: Uint8Array<ArrayBuffer> | undefined;
   let damage = bytes.isWhole ? undefined : "was cut, or is something else: its length is wrong";
   for (const found of damage ? [] : bytes.records(journal)) {
     damage = faultOf(found, bytes, total, pageSize);
@@ -66,17 +78,16 @@ export function followJournal(
       torn = { ...found, isKnown };
       break;
     }
-    let at = found.body / 4;
-    for (const [index, page] of found.pages.entries()) {
+    for (const [index, page, place] of placesOf(found, pageSize)) {
       const checksum = found.checksums[index];
-      const place: [number, number] = [at, at += found.lengths[index]];
       const before = changes.get(page);
-      if (before && !isWhole(bytes, place, pageSize)) {
+      if (before && !place.isWhole) {
         before.checksum = checksum;
         before.places.push(place);
       } else changes.set(page, { checksum, places: [place] });
       known.set(page, (known.get(page) ?? new Set()).add(checksum));
     }
+    attachment = bytes.carriedBy(found) ?? attachment;
     ({ total, end } = found);
     saves++;
     if (changes.size * pageSize > JOURNAL_PAGES_BYTES) {
@@ -94,19 +105,27 @@ export function followJournal(
     pages,
     checksums: Uint32Array.from(all, ({ checksum }) => checksum),
     source: new JournalSource(bytes, image, pages, all.map(({ places }) => places)),
+    attachment,
     saves,
     torn,
     damage,
   };
 }
 
-/** Whether a change brings all of a page. */
-function isWhole(
-  { words }: JournalBytes,
-  [start]: [number, number],
+/** Where a record that is whole has the words of each of its pages. */
+function* placesOf(
+  { pages, lengths, body, wholePages }: FoundRecord,
   pageSize: number,
-): boolean {
-  return decodeRun(words[start]).count === pageSize / 4;
+): Generator<[index: number, page: number, place: Place]> {
+  let [runs, whole] = [body / 4, wholePages / 4];
+  for (const [index, page] of pages.entries()) {
+    const isWhole = lengths[index] === WHOLE;
+    const start = isWhole ? whole : runs;
+    const end = start + (isWhole ? pageSize / 4 : lengths[index]);
+    yield [index, page, { start, end, isWhole }];
+    if (isWhole) whole = end;
+    else runs = end;
+  }
 }
 
 /** What no writer could have written in a record, after which the image is never shorter. */
@@ -116,17 +135,15 @@ function faultOf(
   before: number,
   pageSize: number,
 ): string | undefined {
-  const { pages, total, lengths, isTorn } = found;
+  const { pages, total, isTorn } = found;
   if (total > MAXIMUM_PAGES || total < before) return `makes the image ${total} pages long`;
   if (pages.length * pageSize > RECORD_PAGES_BYTES) {
     return `has a save of ${pages.length} pages`;
   }
   const reason = impossible(found)?.reason;
   if (reason || isTorn) return reason;
-  let at = found.body / 4;
-  for (const [index, page] of pages.entries()) {
-    const runs = words.subarray(at, at += lengths[index]);
-    if (!areRuns(runs, pageSize / 4)) {
+  for (const [, page, { start, end, isWhole }] of placesOf(found, pageSize)) {
+    if (!isWhole && !areRuns(words.subarray(start, end), pageSize / 4)) {
       return `has changes of page ${page} that don't fit a page`;
     }
   }
@@ -177,14 +194,20 @@ export class JournalSource implements PageSource {
     const pageWords = this.image.pageSize / 4;
     const into = wordsOf(pages);
     for (let page = 0; page < into.length; page += pageWords, index++) {
-      for (const [from, end] of this.places[index]) {
-        for (let at = from; at < end;) {
-          const { start, count } = decodeRun(words[at++]);
-          const to = page + start;
-          for (let word = 0; word < count; word++) into[to + word] = words[at++];
-        }
+      for (const { start, end, isWhole } of this.places[index]) {
+        const change = words.subarray(start, end);
+        if (isWhole) into.set(change, page);
+        else setRuns(change, into.subarray(page, page + pageWords));
       }
     }
+  }
+}
+
+/** Puts runs over a page. */
+function setRuns(runs: Uint32Array, page: Uint32Array): void {
+  for (let at = 0; at < runs.length;) {
+    const { start, count } = decodeRun(runs[at++]);
+    for (let word = start; word < start + count; word++) page[word] = runs[at++];
   }
 }
 

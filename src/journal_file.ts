@@ -3,10 +3,10 @@
  * durable so that it can begin anew. Writes are in place, into blocks that are there:
  * a sync finds nothing but data then.
  */
+import type { Attachment } from "./attachment.ts";
 import { LoomError, messageOf } from "./errors.ts";
 import type { Image } from "./image.ts";
 import {
-  headLength,
   JOURNAL_PAGES_BYTES,
   LONGEST_BYTES,
   RECORD_PAGES_BYTES,
@@ -17,7 +17,15 @@ import { countCommon, FILES, join, type Run, runsOf } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { ifPresent, quietly, type Storage, type StorageFile, writeFully } from "./storage.ts";
+import {
+  ifPresent,
+  quietly,
+  type Storage,
+  type StorageFile,
+  writeFully,
+  type WritePieces,
+  writePiecesFully,
+} from "./storage.ts";
 
 /** It holds no more saves, so that opening after a kill has little to read. */
 const MOST_SAVES = 256;
@@ -32,6 +40,13 @@ const MOST_PATIENCE = 8;
 /** It may be twice as long as the image, and so long where that is small. */
 const SMALL_BYTES = 1 << 20;
 const ZEROS_BYTES = 64 << 10;
+
+/** What a journal's saves belong to. */
+interface Surroundings {
+  readonly image: Image;
+  readonly files: PatchFiles;
+  readonly attachment: Attachment;
+}
 
 export class JournalFile {
   #file?: StorageFile;
@@ -79,11 +94,19 @@ export class JournalFile {
     return this.#areWhole;
   }
 
-  /** Whether a save of no more than these pages, after which the image has `total`, may go here. */
-  wants(candidates: Run[], total: number, image: Image, files: PatchFiles): boolean {
+  /**
+   * Whether a save of no more than these pages, after which the image has `total`, may go
+   * here; `carries`: it changes the attachment.
+   */
+  wants(
+    candidates: Run[],
+    total: number,
+    carries: boolean,
+    { image, files }: Surroundings,
+  ): boolean {
     const pages = candidates.reduce((sum, { count }) => sum + count, 0);
     const bytes = pages * image.pageSize;
-    const fits = this.isWanted && pages > 0 && total >= image.pages &&
+    const fits = this.isWanted && (pages > 0 || carries) && total >= image.pages &&
       (bytes <= ANY_PAGES_BYTES ||
         bytes <= RECORD_PAGES_BYTES && this.#isLikeLast(candidates, pages));
     if (!fits) this.#waited = 0;
@@ -107,10 +130,9 @@ export class JournalFile {
    *
    * @throws {LoomError} `FAILED` where the image could not be made durable
    */
-  *admit(record: JournalRecord, image: Image, files: PatchFiles): Protocol<boolean> {
-    const { length } = record;
-    if (!this.isInUse) return yield* this.#begin(length, image, files);
-    return yield* this.makeRoom(record, image, files);
+  *admit(record: JournalRecord, surroundings: Surroundings): Protocol<boolean> {
+    if (!this.isInUse) return yield* this.#begin(record.length, surroundings);
+    return yield* this.makeRoom(record, surroundings);
   }
 
   /**
@@ -121,35 +143,43 @@ export class JournalFile {
    */
   *makeRoom(
     { length, pages }: JournalRecord,
-    image: Image,
-    files: PatchFiles,
+    surroundings: Surroundings,
   ): Protocol<boolean> {
+    const { image } = surroundings;
     const needed = this.#end + length;
     const most = JOURNAL_PAGES_BYTES / image.pageSize;
     const isFull = this.#saves >= MOST_SAVES || this.#pages.size + pages > most;
     if (!isFull && needed <= this.#capacity) return true;
     if (isFull || this.#capacityFor(needed, image) === undefined) {
-      yield* this.#checkpoint(image, files, BigInt(image.saves));
+      yield* this.#checkpoint(surroundings, this.storage.drawNumber());
       return length <= this.#capacity;
     }
     // While it counts its length stays what it is: one that was cut is known by that.
-    yield* this.#checkpoint(image, files, 0n);
-    return (yield* this.#begin(needed, image, files)) ||
-      (yield* this.#begin(length, image, files));
+    yield* this.#checkpoint(surroundings, 0n);
+    return (yield* this.#begin(needed, surroundings)) ||
+      (yield* this.#begin(length, surroundings));
   }
 
-  /** Writes a record and makes it durable: the save is committed. */
+  /**
+   * Writes a record and makes it durable: the save is committed.
+   *
+   * @param copy writes the pages that have changed as a whole
+   */
   *commit(
     record: JournalRecord,
     content: PatchContent,
     pageSize: number,
+    copy: (pages: number[], write: WritePieces) => Protocol<void>,
   ): Protocol<void> {
+    const file = this.#file!;
     const bytes = record.encode(this.#number, this.#saves, content);
-    this.#begun = 2 * headLength(content.pages.length);
-    yield* writeFully(this.#file!, bytes, this.#end);
-    yield* perform(this.#file!.sync());
+    const end = this.#end + bytes.length;
+    this.#begun = record.headsLength;
+    yield* writeFully(file, bytes, this.#end);
+    yield* copy(record.wholePages, (pieces, at) => writePiecesFully(file, pieces, end + at));
+    yield* perform(file.sync());
     this.#begun = 0;
-    this.#end += bytes.length;
+    this.#end += record.length;
     this.#saves++;
     const before = this.#pages.size;
     for (const page of content.pages) this.#pages.add(page);
@@ -176,10 +206,10 @@ export class JournalFile {
    *
    * @throws {LoomError} `FAILED`
    */
-  *rest(image: Image, files: PatchFiles): Protocol<void> {
+  *rest(surroundings: Surroundings): Protocol<void> {
     const wasTried = this.#waited > this.#patience;
     if (!this.isInUse && !wasTried) return;
-    if (this.isInUse) yield* this.#checkpoint(image, files, 0n);
+    if (this.isInUse) yield* this.#checkpoint(surroundings, 0n);
     this.#waited = 0;
     this.#patience = Math.min(MOST_PATIENCE, this.#patience * 2);
   }
@@ -194,7 +224,7 @@ export class JournalFile {
   }
 
   /** Creates the file, durably and full of zeros, and has the image say that it counts. */
-  *#begin(length: number, image: Image, files: PatchFiles): Protocol<boolean> {
+  *#begin(length: number, { image, files }: Surroundings): Protocol<boolean> {
     try {
       if (!this.#file) {
         const path = join(this.directory, FILES.journal);
@@ -203,7 +233,7 @@ export class JournalFile {
         yield* perform(this.storage.syncDirectory(this.directory));
       }
       if (length > this.#capacity && !(yield* this.#grow(length, image))) return false;
-      const number = BigInt(image.saves);
+      const number = this.storage.drawNumber();
       // From the first attempt on the image may say so.
       this.#start(number);
       yield* image.keepJournal(number, files.controlChecksum);
@@ -252,13 +282,22 @@ export class JournalFile {
   }
 
   /**
-   * Makes the image durable, with its checksums, and that no patch is pending; then has it
-   * say which journal counts from now on: another one in the same file, or none (0).
+   * Makes the image durable, with its checksums and what its saves have carried besides, and
+   * that no patch is pending; then has it say which journal counts from now on: another one
+   * in the same file, or none (0).
    */
-  *#checkpoint(image: Image, files: PatchFiles, number: bigint): Protocol<void> {
+  *#checkpoint(
+    { image, files, attachment }: Surroundings,
+    number: bigint,
+  ): Protocol<void> {
     try {
-      yield* image.sync(files.controlFile ? [files.controlFile] : []);
+      const prepared = yield* attachment.leaveJournal(number);
+      const more = files.controlFile ? [files.controlFile] : [];
+      yield* image.sync([...more, ...prepared]);
       yield* image.keepJournal(number, files.controlChecksum);
+      if (prepared.length > 0) {
+        yield* perform(this.storage.syncTogether(yield* attachment.promote()));
+      }
     } catch (cause) {
       const { path } = image;
       throw new LoomError(

@@ -1,18 +1,20 @@
 /**
- * One save on its way to the journal: in what its pages differ from what the image has, as
- * long as that isn't too much for a record.
+ * One save on its way to the journal: in what its pages differ from what the image has, which
+ * of them have changed as a whole, and what is carried besides, as long as that isn't too
+ * much for a record.
  */
 import type { Base, Differences } from "./held_pages.ts";
 import type { Image } from "./image.ts";
 import {
   BLOCK_BYTES,
   bodyChecksumOf,
+  bodyLength,
   encodeHead,
   headLength,
   RECORD_LIMIT_BYTES,
   RECORD_PAGES_BYTES,
   type RecordContent,
-  recordLength,
+  WHOLE,
 } from "./journal.ts";
 import type { LentMemory } from "./lent_memory.ts";
 import type { PatchContent } from "./patch.ts";
@@ -20,7 +22,7 @@ import { perform, type Protocol } from "./protocol.ts";
 import type { Region } from "./region.ts";
 import { NO_PIECE } from "./storage.ts";
 
-/** There is room for so many pages at first, where they have likely changed in some words. */
+/** There is room for so many pages at first. */
 const EXPECTED_PAGES = 64;
 /** Where pages change as a whole one of so many is compared, to see whether they still do. */
 const SAMPLE_PAGES = 8;
@@ -31,24 +33,29 @@ export class JournalRecord implements Disposable {
   /** Where the body begins. */
   readonly #start: number;
   #words = 0;
+  /** Of the pages that it changes: how many words each has, or that all of it has changed. */
   readonly #lengths: number[] = [];
+  /** Those that have changed as a whole. */
+  readonly wholePages: number[] = [];
   #areWhole: boolean;
 
   /**
    * @param most how many pages it may have to take
    * @param areWhole whether pages are likely to have changed as a whole
+   * @param carried what the save carries besides pages; undefined where that is what it was
    */
   constructor(
     private readonly region: Region,
     private readonly image: Image,
     most: number,
     areWhole: boolean,
+    private readonly carried: Uint8Array | undefined,
   ) {
     this.#areWhole = areWhole;
-    this.#start = 2 * headLength(most);
-    const expected = areWhole ? most : Math.min(most, EXPECTED_PAGES);
-    const first = Math.min(RECORD_LIMIT_BYTES, expected * (region.pageSize + 4));
-    this.#memory = region.lend(this.#start + first + BLOCK_BYTES);
+    this.#start = 2 * headLength(most, carried?.length);
+    const expected = Math.min(most, EXPECTED_PAGES) * region.pageSize;
+    const body = expected + BLOCK_BYTES + bodyLength(0, carried?.length);
+    this.#memory = region.lend(this.#start + body);
   }
 
   /** How many pages it changes. */
@@ -56,9 +63,15 @@ export class JournalRecord implements Disposable {
     return this.#lengths.length;
   }
 
+  /** Bytes of both heads. */
+  get headsLength(): number {
+    return 2 * headLength(this.pages, this.carried?.length);
+  }
+
   /** Bytes. */
   get length(): number {
-    return recordLength(this.pages, this.#words);
+    return this.headsLength + bodyLength(this.#words, this.carried?.length) +
+      this.wholePages.length * this.region.pageSize;
   }
 
   /** Whether most pages, of those compared last, have changed as a whole. */
@@ -80,10 +93,11 @@ export class JournalRecord implements Disposable {
     const numbers = Uint32Array.from(pages);
     const found = this.#areWhole && (yield* this.#sample(numbers, content)) ||
       (yield* this.#compare(numbers, content, () => true)).found;
-    for (const words of found.lengths) {
-      if (words === 0) continue;
-      this.#lengths.push(words);
-      this.#words += words;
+    for (const [index, length] of found.lengths.entries()) {
+      if (length === 0) continue;
+      this.#lengths.push(length);
+      if (length === WHOLE) this.wholePages.push(pages[index]);
+      else this.#words += length;
     }
     return found;
   }
@@ -104,7 +118,7 @@ export class JournalRecord implements Disposable {
     return base.checksums.some(mayBeSame) ? undefined : found;
   }
 
-  /** Compares pages with what the image has of those that are wanted, and encodes them. */
+  /** Compares pages with what the image has of those that are wanted. */
   *#compare(
     pages: Uint32Array<ArrayBuffer>,
     content: Uint8Array<ArrayBuffer> | null,
@@ -113,14 +127,13 @@ export class JournalRecord implements Disposable {
     const { region } = this;
     const { pageSize } = region;
     const end = this.#start + this.#words * 4;
-    this.#makeRoom(end, pages.length * (pageSize + 4));
+    this.#makeRoom(end, pages.length * pageSize);
     const into = this.#memory.bytes.subarray(end);
     using old = region.lend(pages.length * pageSize);
     const base = yield* this.#read(pages, old.bytes, isWanted);
     const found = yield* perform(region.held.differences(pages, content, base, into));
     const compared = found.lengths.filter((_, index) => isWanted(index));
-    const words = compared.reduce((sum, length) => sum + length, 0);
-    this.#areWhole = words > compared.length * pageSize / 8;
+    this.#areWhole = compared.filter((length) => length === WHOLE).length * 2 > compared.length;
     return { found, base };
   }
 
@@ -140,20 +153,28 @@ export class JournalRecord implements Disposable {
     return { bytes, wasRead, checksums };
   }
 
-  /** The bytes of the record, in a journal of that number and after so many others. */
+  /**
+   * The bytes of the record, in a journal of that number and after so many others; but for
+   * the pages that have changed as a whole, which follow.
+   */
   encode(journal: bigint, sequence: number, content: PatchContent): Uint8Array<ArrayBuffer> {
+    const { carried } = this;
+    const words = this.#start + this.#words * 4;
+    const attachment = this.#start + bodyLength(this.#words);
+    const end = attachment + bodyLength(0, carried?.length);
+    this.#makeRoom(words, end - words);
     const { bytes } = this.#memory;
-    const end = this.#start + this.#words * 4;
-    const blocks = Math.ceil(this.#words * 4 / BLOCK_BYTES);
-    const body = bytes.subarray(this.#start, this.#start + blocks * BLOCK_BYTES);
-    bytes.fill(0, end, this.#start + body.length);
+    bytes.fill(0, words, end);
+    if (carried) bytes.set(carried, attachment);
+    const body = bytes.subarray(this.#start, end);
     const sum = bodyChecksumOf(this.region.checksums(body, BLOCK_BYTES));
-    const record: RecordContent = { ...content, lengths: Uint32Array.from(this.#lengths) };
+    const lengths = Uint32Array.from(this.#lengths);
+    const record: RecordContent = { ...content, lengths, carried: carried?.length };
     const head = encodeHead(journal, sequence, record, sum);
     const first = this.#start - 2 * head.length;
     bytes.set(head, first);
     bytes.set(head, first + head.length);
-    return bytes.subarray(first, this.#start + body.length);
+    return bytes.subarray(first, end);
   }
 
   [Symbol.dispose](): void {

@@ -3,6 +3,7 @@
  * and all are written there again. A patch that lies beside it means nothing: it is what
  * was left for Vere, or what a power cut left of that.
  */
+import type { Attachment } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
 import type { Evidence, Verdict } from "./evidence.ts";
 import type { Image } from "./image.ts";
@@ -31,7 +32,7 @@ export function* examineJournal(
   if (!file && !identity) return undefined;
   if (!file) throw corrupt(directory, "is gone, and the image needs it");
   try {
-    const bytes = yield* JournalBytes.read(file);
+    const bytes = yield* JournalBytes.read(file, image.pageSize);
     const number = wanted ?? bytes.first;
     const journal = followJournal(bytes, number, image, identity?.pages ?? 0);
     const complete = yield* compareJournal(journal, image);
@@ -41,9 +42,10 @@ export function* examineJournal(
     }
     if (!identity) {
       // It may be one that is left over, and the patch what counts.
-      const { saves, torn, damage } = journal;
+      const { saves, torn, damage, attachment } = journal;
       const hasNone = saves === 0 && !damage && !bytes.hasLater(0, 0);
-      if (hasNone || complete && !torn && !damage) return void (yield* perform(file.close()));
+      const hasNothing = complete && !torn && !damage && !attachment;
+      if (hasNone || hasNothing) return void (yield* perform(file.close()));
       const how = image.checksums ? "damaged" : "gone";
       journal.damage = `may hold saves that the image lacks: checksums.bin, which would ` +
         `say so, is ${how}`;
@@ -124,7 +126,7 @@ export const NEVER_COMMITTED = "never committed: the last save in journal.bin is
 /**
  * Brings the image all that the journal has, and has it say, durably, that it needs none.
  * Until then nothing goes; only control.bin stops meaning anything. The file is removed
- * after that, by whoever removes what isn't needed.
+ * after that, by whoever removes what isn't needed. What was carried is valid after it.
  */
 export function* leaveJournal(
   storage: Storage,
@@ -132,6 +134,7 @@ export function* leaveJournal(
   journal: JournalContent,
   { action }: Verdict,
   image: Image,
+  attachment: Attachment,
 ): Protocol<void> {
   if (action === "apply") {
     // Its writer may have died before it synced the last record.
@@ -141,7 +144,8 @@ export function* leaveJournal(
       yield* writePatch(journal.source, journal, image);
       yield* perform(control.truncate(HEADER_BYTES));
       yield* writeFully(control, retiredControl(HEADER_BYTES), 0);
-      yield* image.sync([control]);
+      if (journal.attachment) attachment.note(journal.attachment);
+      yield* image.sync([control, ...yield* attachment.leaveJournal(0n)]);
     } finally {
       yield* perform(control.close());
     }

@@ -120,7 +120,9 @@ export class OpenLoom {
     this.health.close();
     const { image, files, journal, attachment, lock } = this.directory;
     if (!this.settings.dryRun) {
-      if (image && !this.health.failed) yield* quietly(journal.rest(image, files));
+      if (image && !this.health.failed) {
+        yield* quietly(journal.rest({ image, files, attachment }));
+      }
       // What brings back the saves that the image may not have yet.
       if (journal.isInUse) yield* quietly(files.close());
       else yield* quietly(files.remove());

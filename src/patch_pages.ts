@@ -12,7 +12,7 @@ import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
-import { writeEachFully } from "./storage.ts";
+import { writeEachFully, type WritePieces } from "./storage.ts";
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
@@ -159,12 +159,11 @@ export class PatchPages {
     }
   }
 
-  /** Writes the pages to the patch, all of them, as they are in the save. */
-  *copy(files: PatchFiles): Protocol<void> {
+  /** Writes some of the pages, one after the other, as they are in the save. */
+  *copy(pages: number[], write: WritePieces): Protocol<void> {
     const { region } = this.target;
     let position = 0;
-    for (const batch of this.#batches(this.pages)) {
-      const length = batch.length * region.pageSize;
+    for (const batch of this.#batches(pages)) {
       const pieces: Uint8Array[] = [];
       if (this.#held) {
         const bytes = region.staging(batch.length);
@@ -173,8 +172,8 @@ export class PatchPages {
       } else {
         for (const { first, count } of runsOf(batch)) pieces.push(region.bytes(first, count));
       }
-      yield* files.append(pieces, position);
-      position += length;
+      yield* write(pieces, position);
+      position += batch.length * region.pageSize;
     }
   }
 

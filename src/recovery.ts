@@ -262,7 +262,9 @@ export function* recover(
   attachment: Attachment,
 ): Protocol<Recovery> {
   if (evidence.journal) {
-    yield* leaveJournal(storage, directory, evidence.journal, verdict, image);
+    // While the image still says that it needs this one: something may wait for that.
+    yield* attachment.settle(yield* conditions(evidence, verdict, image));
+    yield* leaveJournal(storage, directory, evidence.journal, verdict, image, attachment);
   } else {
     yield* stayWithout(storage, directory, image);
     if (verdict.action === "apply") {
@@ -301,6 +303,8 @@ export function* conditions(
     met.push({ kind: "patch", key: BigInt(control.checksum) });
   }
   if (image) met.push(yield* conditionOf(image));
+  const identity = image?.checksums?.identity;
+  if (identity) met.push({ kind: "journal", key: identity.journal });
   return met;
 }
 

@@ -132,7 +132,7 @@ export function* save(
   const clock = new Clock();
   const plan = collect(target, settings);
   const patch = new PatchPages(target, plan);
-  using record = carried ? undefined : recordFor(target, plan);
+  using record = recordFor(target, plan, carried);
   let journaled = false;
   let content: PatchContent;
   try {
@@ -144,9 +144,9 @@ export function* save(
     clock.lap("collect");
     yield* image.expectUntouched();
     journaled = record !== undefined && (yield* patch.record(record)) &&
-      (yield* progress.undisturbed(journal.admit(record, image, files)));
+      (yield* progress.undisturbed(journal.admit(record, target)));
     if (!journaled) {
-      yield* progress.undisturbed(journal.rest(image, files));
+      yield* progress.undisturbed(journal.rest(target));
       yield* patch.write(files);
     }
     clock.lap("write");
@@ -157,7 +157,8 @@ export function* save(
     const announced = needsRoom ||
       !journaled && (carried !== undefined || !files.replaces(content));
     const more: StorageFile[] = [];
-    if (carried) {
+    if (carried && journaled) yield* attachment.reserve(carried.length);
+    else if (carried) {
       yield* files.outlive(content);
       const key = BigInt(checksumOfControl(content));
       more.push(yield* attachment.prepare(carried, { kind: "patch", key }));
@@ -171,8 +172,11 @@ export function* save(
     clock.lap("reserve");
     expectWhole(region, image);
     if (changes) {
-      if (journaled) yield* journal.commit(record!, content, region.pageSize);
-      else yield* files.commit(image, announced);
+      if (journaled) {
+        const copy = patch.copy.bind(patch);
+        yield* journal.commit(record!, content, region.pageSize, copy);
+        if (carried) attachment.note(carried);
+      } else yield* files.commit(image, announced);
       progress.commit();
     }
     progress.finish();
@@ -196,7 +200,7 @@ export function* save(
       if (journaled) {
         image.countSaves(1);
         yield* files.retire(true);
-        yield* journal.makeRoom(record!, image, files);
+        yield* journal.makeRoom(record!, target);
         clock.lap("sync");
       } else {
         yield* image.sync(yield* attachment.promote());
@@ -284,11 +288,15 @@ function consider(
 }
 
 /** What to try to put a save in, where the journal may take it. */
-function recordFor(target: SaveTarget, { candidates, total }: Plan): JournalRecord | undefined {
-  const { region, image, files, journal } = target;
-  if (!journal.wants(candidates, total, image, files)) return undefined;
+function recordFor(
+  target: SaveTarget,
+  { candidates, total }: Plan,
+  carried: Uint8Array | undefined,
+): JournalRecord | undefined {
+  const { region, image, journal } = target;
+  if (!journal.wants(candidates, total, carried !== undefined, target)) return undefined;
   const most = candidates.reduce((sum, { count }) => sum + count, 0);
-  return new JournalRecord(region, image, most, journal.areWhole);
+  return new JournalRecord(region, image, most, journal.areWhole, carried);
 }
 
 /** Leaves a patch for Vere, which knows no journal, nor any other page size. */
@@ -298,7 +306,8 @@ function* shadow(
   content: PatchContent,
 ): Protocol<void> {
   if (region.pageSize !== DEFAULT_PAGE_SIZE) return;
-  yield* files.shadow(content, region.pageSize, patch.copy(files));
+  const copy = patch.copy(patch.pages, (pieces, position) => files.append(pieces, position));
+  yield* files.shadow(content, region.pageSize, copy);
 }
 
 /**

@@ -27,6 +27,9 @@ export interface PlacedBytes {
   position: number;
 }
 
+/** Writes pieces of one buffer, one after the other, to where somebody has chosen. */
+export type WritePieces = (pieces: Uint8Array[], position: number) => Protocol<void>;
+
 /** An open file. Reads and writes say where, and may transfer less than asked. */
 export interface StorageFile {
   readonly path: string;
@@ -95,6 +98,8 @@ export interface Storage {
   lock(path: string, exclusive: boolean): Operation<Lock | null>;
   rename(from: string, to: string): Operation<void>;
   remove(path: string): Operation<void>;
+  /** A number that nothing had before, and that nobody can foresee; not 0. */
+  drawNumber(): bigint;
 }
 
 /** Writes all of `from`, whatever it takes. */

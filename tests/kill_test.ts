@@ -78,8 +78,11 @@ async function killEverywhere(
 ): Promise<("old" | "new")[]> {
   const states = statesOf(workload);
   const outcomes: ("old" | "new")[] = [];
+  // A sector that says which save counts is written whole; without it nobody knows whether
+  // what a journal carries is an older save's.
+  const whole = workload.attachment ? "write checksums.bin" : "";
   const points = Array.from({ length: count }, (_, index) => first + index)
-    .filter((at) => !torn || torn[at].startsWith("write "));
+    .filter((at) => !torn || torn[at].startsWith("write ") && torn[at] !== whole);
   const visit = async (at: number) => {
     const directory = `${temporary}/${at}`;
     if (template) copyDirectory(template, directory);

@@ -17,6 +17,8 @@ const LONG = [
   "saves in the journal, and patches between them",
   "a journal that grows, and begins anew",
   "a backup of a journal, and over one",
+  "what saves in the journal carry",
+  "a backup of what a journal carries",
 ];
 
 Deno.test("a power cut loses nothing that was saved", async (test) => {

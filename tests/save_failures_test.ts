@@ -4,7 +4,7 @@
  * nothing left open; and the next save works, or says that it can't.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Loom, type LoomOptions } from "../mod.ts";
+import { Loom } from "../mod.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openOn, openSyncOn } from "./support/failing_storage.ts";
 import {
@@ -30,13 +30,19 @@ import {
   WORKLOADS,
 } from "./support/workloads.ts";
 
-/** What opening a copy of the directory finds, as after a crash at this moment. */
-function afterCrash(directory: string, options: LoomOptions): Uint8Array {
+/**
+ * What opening a copy of the directory finds, as after a crash at this moment: an image, with
+ * what the save carries if it is that of the save.
+ */
+function afterCrash(directory: string, workload: Workload): Uint8Array {
   const copy = `${directory}-crashed`;
   copyDirectory(directory, copy);
   try {
-    using loom = Loom.openSync(copy, options);
-    return imageOf(loom);
+    using loom = Loom.openSync(copy, workload.options);
+    const image = imageOf(loom);
+    const isNew = sameBytes(image, statesOf(workload).new);
+    assertEquals(loom.attachment, isNew ? workload.attachment : undefined);
+    return image;
   } finally {
     Deno.removeSync(copy, { recursive: true });
   }
@@ -77,7 +83,7 @@ async function strikeSave(
     const kept = failed ? workload.low ?? memory.length : memory.length;
     const now = new Uint8Array(loom.buffer).subarray(0, kept);
     assert(sameBytes(now, memory.subarray(0, kept)), `memory is as it was; ${where}`);
-    const found = afterCrash(directory, options);
+    const found = afterCrash(directory, workload);
     if (failed) {
       assertEquals((await errorOf(save))?.code, "FAILED", where);
       assert(sameBytes(found, states.old) || sameBytes(found, states.new), where);
@@ -85,11 +91,12 @@ async function strikeSave(
     } else {
       assertEquals(loom.stats().dirtyPages, dirty, where);
       assertEquals(loom.check(), [], where);
+      assertEquals(loom.attachment, undefined, where);
       assert(sameBytes(found, states.old), `it was undone; ${where}`);
       assertEquals((await save()).written, patchOf(workload).pages.length, where);
     }
   }
-  if (!failed) assert(sameBytes(afterCrash(directory, options), states.new), where);
+  if (!failed) assert(sameBytes(afterCrash(directory, workload), states.new), where);
   loom.closeSync();
   using reopened = Loom.openSync(directory, { ...options, validate: true });
   changeLoom(workload, reopened);
@@ -112,7 +119,9 @@ async function strikeEverywhere(
     copyDirectory(template, directory);
     struck = await strikeSave(workload, fault, directory, at, mode);
     assertEquals(openFiles(), files, `a file is left open after operation ${at}`);
-    const left = Object.keys(contentsOf(directory)).filter((name) => name !== "loom.json");
+    const left = Object.keys(contentsOf(directory)).filter((name) =>
+      !/^(loom\.json|attachment\..)$/.test(name)
+    );
     assertEquals(left, ["checksums.bin", "image.bin"]);
     Deno.removeSync(directory, { recursive: true });
     assert(struck || at > 6, "a save has more operations than that");

@@ -1,6 +1,7 @@
 //! In what pages differ from what they were: runs of words, where each begins in its page
 //! and how long it is, and the words themselves. Only where what they were is known for
-//! sure, which its checksum tells; a page is one run of all of its words otherwise.
+//! sure, which its checksum tells, and where that is shorter; otherwise a page has changed
+//! as a whole, and nothing is written for it.
 
 use crate::checksum::checksum_pages;
 use crate::region::Region;
@@ -14,11 +15,14 @@ pub struct Question {
     /// lower half, and the end of the last in the upper one.
     page_or_span: u32,
     /// Whether what it was has been read: 1 or 0. How many words were written for it: none
-    /// where nothing differs.
+    /// where nothing differs; or `WHOLE`.
     read_or_words: u32,
     /// The checksum of what it was; 0 where that isn't known. The checksum of what it is.
     checksum: u32,
 }
+
+/// In place of a number of words: the page has changed as a whole.
+const WHOLE: u32 = u32::MAX;
 
 /// So many pages are hashed at a time, what others were among them: the hash has lanes for as
 /// many.
@@ -27,20 +31,32 @@ const LANES: usize = 8;
 /// So many equal words are skipped at a time.
 const STRIDE: usize = 16;
 
-/// What was written for a page.
+/// What was found of a page.
 #[derive(Default)]
-struct Runs {
-    /// How many words.
+struct Difference {
+    /// How many words were written for it.
     length: usize,
     /// From where in the page until where.
     span: Range<usize>,
+    is_whole: bool,
 }
 
-/// Writes the runs of words in which `page` differs from `base`, which it does. Two runs
-/// with one equal word between them are one: that word is as long as a run's head.
-fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> Runs {
+impl Difference {
+    fn whole(length: usize) -> Self {
+        Self {
+            length: 0,
+            span: 0..length,
+            is_whole: true,
+        }
+    }
+}
+
+/// Writes the runs of words in which `page` differs from `base`, which it does, unless that
+/// is most of them. Two runs with one equal word between them are one: that word is as long
+/// as a run's head.
+fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> Difference {
     let length = page.len();
-    let mut runs = Runs::default();
+    let mut runs = Difference::default();
     let mut at = 0;
     while at < length {
         let stride = at..(at + STRIDE).min(length);
@@ -62,24 +78,19 @@ fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> Runs {
                 break;
             }
         }
-        let run = write_run(page, start..at, &mut into[runs.length..]);
+        if runs.length + 1 + at - start > length / 4 * 3 {
+            return Difference::whole(length);
+        }
         if runs.length == 0 {
             runs.span.start = start;
         }
         runs.span.end = at;
-        runs.length += run.length;
+        let (head, words) = into[runs.length..].split_at_mut(1);
+        head[0] = start as u32 | ((at - start) as u32) << 16;
+        words[..at - start].copy_from_slice(&page[start..at]);
+        runs.length += 1 + at - start;
     }
     runs
-}
-
-fn write_run(page: &[u32], span: Range<usize>, into: &mut [u32]) -> Runs {
-    let count = span.len();
-    into[0] = span.start as u32 | (count as u32) << 16;
-    into[1..=count].copy_from_slice(&page[span.clone()]);
-    Runs {
-        length: count + 1,
-        span,
-    }
 }
 
 /// Writes in what pages differ from `bases`, one page after the other. The pages lie one
@@ -88,7 +99,7 @@ fn write_run(page: &[u32], span: Range<usize>, into: &mut [u32]) -> Runs {
 ///
 /// # Safety
 /// There are `count` questions; `content`, unless it is null, and `bases` hold as many pages;
-/// `into` has room for as many, and for one word more for each. All are aligned.
+/// `into` has room for as many. All are aligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loom_differences(
     slot: u32,
@@ -106,7 +117,7 @@ pub unsafe extern "C" fn loom_differences(
     let (questions, into) = unsafe {
         (
             slice::from_raw_parts_mut(questions, count),
-            slice::from_raw_parts_mut(into, count * (length + 1)),
+            slice::from_raw_parts_mut(into, count * length),
         )
     };
     if !questions
@@ -152,17 +163,20 @@ pub unsafe extern "C" fn loom_differences(
         for (asked, (new, old)) in questions[first..].iter_mut().zip(&places[..pages]) {
             let (page, base, into) = (both[*new], both[*old], &mut into[written..]);
             let (was_read, was) = (new != old, sums[*old]);
-            let runs = if was_read && page == base {
-                Runs::default()
+            let found = if was_read && page == base {
+                Difference::default()
             } else if was_read && asked.checksum == was && was != 0 {
                 write_runs(page, base, into)
             } else {
-                write_run(page, 0..length, into)
+                Difference::whole(length)
             };
-            asked.page_or_span = runs.span.start as u32 | (runs.span.end as u32) << 16;
-            asked.read_or_words = runs.length as u32;
+            asked.page_or_span = found.span.start as u32 | (found.span.end as u32) << 16;
+            asked.read_or_words = match found.is_whole {
+                true => WHOLE,
+                false => found.length as u32,
+            };
             asked.checksum = sums[*new];
-            written += runs.length;
+            written += found.length;
         }
         first += pages;
     }

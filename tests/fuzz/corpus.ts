@@ -12,8 +12,9 @@ import { DIRECTORY, MemoryDisk } from "./memory_disk.ts";
 export interface Snapshot {
   disk: MemoryDisk;
   pageSize: number;
-  /** The images that may be found there. */
+  /** The images that may be found there, and what was carried besides with each of them. */
   states: Uint8Array[];
+  carried: Carried[];
   /** Which program it is of, and when. */
   program: number;
   step: number;
@@ -24,9 +25,14 @@ export interface Snapshot {
   from: "loom" | "vere" | "power cut";
 }
 
+/** What a save carries besides pages. */
+export type Carried = Uint8Array | undefined;
+
 /** One save: the pages that are written, and where the heap ends from then on. */
 interface Save {
   write: number[];
+  /** How many bytes it carries besides pages; by default those that the last one did. */
+  carry?: number;
   low?: number;
   /** How much of each page is written: a quarter, unless it says otherwise. */
   much?: "all" | "a few words";
@@ -52,7 +58,7 @@ const JOURNAL = { each: 7, ends: ["kill" as const, "power cut" as const] };
 const SAVES: Save[] = [
   { write: [0, 1, 2, 3] },
   { write: [1] },
-  { write: [1, 5] },
+  { write: [1, 5], carry: 30 },
   { write: [0, 2], low: 3 },
   { write: [], low: 2 },
   { write: [], low: 4 },
@@ -78,18 +84,18 @@ const SMALL_SAVES: Save[] = [
   { write: [0, 1, 2, 3] },
   { write: [1] },
   { write: [1] },
-  { write: [2, 3] },
-  { write: [1, 5] },
+  { write: [2, 3], carry: 30 },
+  { write: [1, 5], carry: 700 },
   { write: [5, 7] },
   { write: [0], low: 10 },
 
   { write: [0] },
   { write: [1] },
-  { write: [2] },
-  { write: [0, 1, 2, 3] },
+  { write: [2], carry: 7 },
+  { write: [0, 1, 2, 3], carry: 0 },
   { write: [4], low: 12 },
-  { write: [4] },
-  { write: [1, 11] },
+  { write: [4], carry: 5000 },
+  { write: [1, 11], carry: 40 },
 
   { write: [3] },
   { write: [4] },
@@ -97,7 +103,7 @@ const SMALL_SAVES: Save[] = [
   { write: [5, 6] },
   { write: [2], low: 9 },
   { write: [0] },
-  { write: [1] },
+  { write: [], carry: 4096 },
 ];
 
 /** Of so many pages at a time that only the words that change are brought. */
@@ -120,7 +126,7 @@ const FEW_WORDS: Save[] = [
 
   { write: [4, 5], much: "a few words" },
   { write: [5] },
-  { write: range(9), much: "a few words" },
+  { write: range(9), much: "a few words", carry: 12 },
   { write: range(9), much: "all" },
   { write: range(5), much: "a few words" },
 ];
@@ -156,7 +162,7 @@ const JOURNAL_PROGRAMS: Program[] = [
       { write: [0, 130, 141] },
       { write: [5, 90] },
       { write: range(80), much: "all" },
-      { write: range(80), much: "a few words" },
+      { write: range(80), much: "a few words", carry: 50 },
       { write: range(80), much: "all" },
       { write: range(80), much: "all" },
       // The journal is as long as it may become: it begins anew with the next one.
@@ -209,8 +215,11 @@ function snapshotsOf(
   let disk = new MemoryDisk(program * 1e6);
   const snapshots: Snapshot[] = [];
   let states = [new Uint8Array(0)];
-  const add = (from: Snapshot["from"], disk: MemoryDisk) =>
-    snapshots.push({ disk, pageSize, states, program, step: snapshots.length, from });
+  let carried: Carried[] = [undefined];
+  const add = (from: Snapshot["from"], disk: MemoryDisk) => {
+    const step = snapshots.length;
+    snapshots.push({ disk, pageSize, states, carried, program, step, from });
+  };
   const onStep = () => {
     const copy = disk.fork();
     add("loom", copy);
@@ -238,7 +247,7 @@ function snapshotsOf(
   };
   const options = { size: LOOM_PAGES * pageSize, pageSize, load: "copy" } as const;
   let loom: Loom | undefined;
-  for (const [index, { write, low, much }] of saves.entries()) {
+  for (const [index, { write, low, much, carry }] of saves.entries()) {
     if (index % each === 0) {
       if (loom) end(loom, ends[(index / each - 1) % ends.length]);
       loom = openSyncOn(disk, DIRECTORY, options);
@@ -257,9 +266,13 @@ function snapshotsOf(
     const [old] = states;
     const most = Math.max(old.length / pageSize, ...write.map((page) => page + 1));
     const next = bytes.slice(0, (low ?? most) * pageSize);
+    const attachment = carry === undefined ? undefined : random.bytes(carry);
+    const after = attachment ?? carried[0];
     states = [old, next];
-    loom!.saveSync();
+    carried = [carried[0], after];
+    loom!.saveSync({ attachment });
     states = [next];
+    carried = [after];
     disk.step();
   }
   loom?.closeSync();

@@ -80,7 +80,7 @@ export function notesOf(disk: MemoryDisk, pageSize: number): Notes | undefined {
     saving: first[4] & 1
       ? { control: first[12], total: first[13], records: first[14] }
       : undefined,
-    journal: first[1] === 2 && journal !== 0n ? journal : undefined,
+    journal: [2, 3].includes(first[1]) && journal !== 0n ? journal : undefined,
   };
   return notes;
 }

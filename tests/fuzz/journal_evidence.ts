@@ -11,7 +11,12 @@ const SHORTEST = 2 ** 18;
 /** Bytes of pages that one record changes at most, and all of them together. */
 const RECORD_PAGES = 2 ** 26;
 const JOURNAL_PAGES = 2 ** 27;
-export const MOST_RECORDED = RECORD_PAGES / BLOCK;
+/** Entries of a head: pages, and what is carried besides. */
+export const MOST_RECORDED = RECORD_PAGES / BLOCK + 1;
+/** In place of a number of words: all of the page. */
+export const WHOLE = 2 ** 32 - 1;
+/** In place of a page's number: what is carried besides pages. */
+export const CARRIED = 2 ** 32 - 1;
 const MOST_PAGES = 2 ** 22;
 
 /** What one of a record's two heads says, if it is right. */
@@ -22,17 +27,20 @@ interface FoundHead {
   bodySum: number;
   pages: number[];
   sums: number[];
-  /** How many words of the body each page has. */
+  /** How many words of the body each page has, or that it is whole. */
   lengths: number[];
+  /** How many bytes are carried besides, if any are. */
+  carried?: number;
 }
 
 /** A record of which one of its heads is right, or both. */
 export interface FoundRecord extends FoundHead {
   at: number;
   body: number;
+  wholePages: number;
   /** Where the record after this one begins. */
   end: number;
-  /** Whether both heads are right, and the body. */
+  /** Whether both heads are right, the body, and the pages that are whole. */
   whole: boolean;
 }
 
@@ -46,6 +54,8 @@ export interface Refusal {
 export interface FoundJournal extends FoundPatch {
   saves: number;
   memory: Uint8Array;
+  /** What the last of them carries that does; undefined where none does. */
+  carried?: Uint8Array;
   refusals: Refusal[];
 }
 
@@ -53,9 +63,14 @@ function inBlocks(bytes: number): number {
   return Math.ceil(bytes / BLOCK) * BLOCK;
 }
 
-/** How long the head of so many pages is. */
-export function headLength(pages: number): number {
-  return inBlocks(32 + 12 * pages);
+/** How long the head of so many entries is. */
+export function headLength(entries: number): number {
+  return inBlocks(32 + 12 * entries);
+}
+
+/** How many a head has. */
+export function entriesOf({ pages, carried }: Pick<FoundHead, "pages" | "carried">): number {
+  return pages.length + (carried === undefined ? 0 : 1);
 }
 
 function wordsAt(bytes: Uint8Array, from: number, count: number): Uint32Array {
@@ -79,10 +94,11 @@ function headAt(bytes: Uint8Array, at: number, journal?: bigint): FoundHead | un
   const [number] = new BigUint64Array(words.buffer, 8, 1);
   if (journal !== undefined && journal !== number) return undefined;
   const entries = [...wordsAt(bytes, at + 32, 3 * count)];
+  const carried = entries.at(-3) === CARRIED ? entries.splice(-3)[2] : undefined;
   const [pages, sums, lengths] = [0, 1, 2].map((word) =>
     entries.filter((_, index) => index % 3 === word)
   );
-  return { journal: number, sequence, total, bodySum, pages, sums, lengths };
+  return { journal: number, sequence, total, bodySum, pages, sums, lengths, carried };
 }
 
 /** Every head from some position on. */
@@ -96,6 +112,7 @@ function* headsFrom(bytes: Uint8Array, from: number, journal?: bigint): Generato
 function recordAt(
   bytes: Uint8Array,
   at: number,
+  pageSize: number,
   sequence: number,
   journal?: bigint,
 ): FoundRecord | undefined {
@@ -104,12 +121,19 @@ function recordAt(
   // Without the first, how far away the second is isn't known.
   const head = isIts(first) ? first : headsFrom(bytes, at, journal).find(isIts);
   if (!head) return undefined;
-  const length = headLength(head.pages.length);
+  const length = headLength(entriesOf(head));
   const body = at + 2 * length;
-  const end = body + inBlocks(4 * head.lengths.reduce((sum, words) => sum + words, 0));
+  const runs = head.lengths.filter((words) => words !== WHOLE);
+  const words = runs.reduce((sum, words) => sum + words, 0);
+  const wholePages = body + inBlocks(4 * words) + inBlocks(head.carried ?? 0);
+  const end = wholePages + (head.lengths.length - runs.length) * pageSize;
+  const sums = head.sums.filter((_, index) => head.lengths[index] === WHOLE);
   const whole = isIts(first) && isIts(headAt(bytes, at + length, journal)) &&
-    end <= bytes.length && bodySumOf(bytes.subarray(body, end)) === head.bodySum;
-  return { ...head, at, body, end, whole };
+    end <= bytes.length && bodySumOf(bytes.subarray(body, wholePages)) === head.bodySum &&
+    sums.every((sum, index) =>
+      murmurHash3(pageIn(bytes.subarray(wholePages), index, pageSize)) === sum
+    );
+  return { ...head, at, body, wholePages, end, whole };
 }
 
 /** The number of the journal that begins in these bytes, for where nobody says which counts. */
@@ -118,24 +142,40 @@ function firstOf(bytes: Uint8Array): bigint | undefined {
 }
 
 /** The records that follow each other from the beginning, whether they are whole or not. */
-export function recordsOf(bytes: Uint8Array, journal = firstOf(bytes)): FoundRecord[] {
+export function recordsOf(
+  bytes: Uint8Array,
+  pageSize: number,
+  journal = firstOf(bytes),
+): FoundRecord[] {
   const records: FoundRecord[] = [];
   for (let at = 0;;) {
-    const record = recordAt(bytes, at, records.length, journal);
+    const record = recordAt(bytes, at, pageSize, records.length, journal);
     if (!record) return records;
     records.push(record);
     at = record.end;
   }
 }
 
-/** The runs of one page after the other; short where the file is. */
-export function runsIn(bytes: Uint8Array, { body, lengths }: FoundRecord): Uint32Array[] {
-  let at = body;
+/**
+ * The runs of one page after the other, short where the file is: one that is whole has one
+ * run of all its words.
+ */
+export function runsIn(
+  bytes: Uint8Array,
+  { body, wholePages, lengths }: FoundRecord,
+  pageSize: number,
+): Uint32Array[] {
+  let [at, page] = [body, wholePages];
+  const take = (from: number, length: number) =>
+    wordsAt(bytes, from, Math.max(0, Math.min(bytes.length - from, length)) >> 2);
   return lengths.map((words) => {
-    const end = Math.min(bytes.length, at + 4 * words);
-    const runs = wordsAt(bytes, at, Math.max(0, end - at) >> 2);
-    at += 4 * words;
-    return runs;
+    if (words === WHOLE) {
+      return Uint32Array.of(
+        pageSize / 4 * 65536,
+        ...take((page += pageSize) - pageSize, pageSize),
+      );
+    }
+    return take((at += 4 * words) - 4 * words, 4 * words);
   });
 }
 
@@ -189,9 +229,10 @@ export function journalOf(
   const earlier = new Set<string>();
   let [total, saves, end] = [identity?.pages ?? 0, 0, 0];
   let torn: FoundRecord | undefined;
-  for (const record of recordsOf(bytes, number)) {
+  let carried: Uint8Array | undefined;
+  for (const record of recordsOf(bytes, pageSize, number)) {
     const { pages, sums, whole } = record;
-    const runs = whole ? runsIn(bytes, record) : [];
+    const runs = whole ? runsIn(bytes, record, pageSize) : [];
     const fault = impossible(record, total, pageSize) ??
       (runs.every((runs) => areRight(runs, pageSize / 4)) ? undefined : "its runs are wrong");
     if (fault) refuse(`save ${saves + 1}: ${fault}`);
@@ -204,6 +245,7 @@ export function journalOf(
       earlier.add(`${page}: ${sums[index]}`);
     });
     ({ total, end } = record);
+    carried = carriedBy(bytes, record) ?? carried;
     saves++;
   }
   const begun = torn && begunWith(torn, { image, notes, latest, earlier, pageSize });
@@ -220,13 +262,14 @@ export function journalOf(
   const memory = new Uint8Array(pages.length * pageSize);
   pages.forEach((page, index) => memory.set(latest.get(page)!.bytes, index * pageSize));
   const sums = pages.map((page) => latest.get(page)!.sum);
-  const found = { checksum: 0, saves, total, pages, sums, memory, refusals };
+  const found = { checksum: 0, saves, total, pages, sums, memory, carried, refusals };
   if (size > total * pageSize && (identity || saves > 0)) {
     refuse("the image is longer than any save that is left");
   }
   if (!identity) {
     const hasNone = content!.size <= JOURNAL_LIMIT && headsFrom(bytes, 0).next().done;
-    const complete = refusals.length === 0 && !torn && size === total * pageSize &&
+    const complete = refusals.length === 0 && !torn && !carried &&
+      size === total * pageSize &&
       sameBytes(patched(image, found, pageSize), image);
     if (hasNone || complete) return undefined;
     refuse("the image may need it, or not");
@@ -235,10 +278,22 @@ export function journalOf(
   return found;
 }
 
+/** The end of the body: it begins with a block. */
+function carriedBy(bytes: Uint8Array, record: FoundRecord): Uint8Array | undefined {
+  const { carried, wholePages } = record;
+  if (carried === undefined) return undefined;
+  const at = wholePages - inBlocks(carried);
+  return bytes.slice(at, at + carried);
+}
+
 /** How many pages the records list: each may have to be looked at. */
-export function listedPages(disk: MemoryDisk, notes: Notes | undefined): number {
+export function listedPages(
+  disk: MemoryDisk,
+  pageSize: number,
+  notes: Notes | undefined,
+): number {
   const bytes = bytesOf(disk);
-  return recordsOf(bytes, notes?.identity?.journal ?? firstOf(bytes))
+  return recordsOf(bytes, pageSize, notes?.identity?.journal ?? firstOf(bytes))
     .reduce((sum, { pages }) => sum + pages.length, 0);
 }
 

@@ -10,21 +10,23 @@ import {
   BLOCK,
   bodySumOf,
   change,
+  entriesOf,
   type FoundRecord,
   headLength,
   JOURNAL_LIMIT,
   MOST_RECORDED,
   recordsOf,
   runsIn,
+  WHOLE,
 } from "./journal_evidence.ts";
 import { headOf, hostile, type Mutation, seal, SECTOR, type Victim, words } from "./victim.ts";
 
 const NAME = "journal.bin";
 const IMAGE = "image.bin";
 
-function recordsIn({ disk }: Victim): FoundRecord[] {
+function recordsIn({ base: { pageSize }, disk }: Victim): FoundRecord[] {
   const content = disk.files.get(NAME);
-  return content ? recordsOf(content.bytes) : [];
+  return content ? recordsOf(content.bytes, pageSize) : [];
 }
 
 /** One of the records, as often as not the last; undefined where there are none. */
@@ -51,8 +53,8 @@ function crafted(bytes: Uint8Array, at: number, craft: (view: DataView) => void)
 }
 
 /** Makes what the heads say of a body right. */
-function crown(bytes: Uint8Array, { at, body, end }: FoundRecord): void {
-  const sum = bodySumOf(bytes.subarray(body, end));
+function crown(bytes: Uint8Array, { at, body, wholePages }: FoundRecord): void {
+  const sum = bodySumOf(bytes.subarray(body, wholePages));
   crafted(bytes, at, (view) => view.setUint32(28, sum, true));
 }
 
@@ -60,12 +62,14 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
   craftRecord: (victim, random) => {
     const record = anyRecord(victim, random);
     if (!record) return false;
-    const { at, pages } = record;
+    const { at } = record;
     const changes: string[] = [];
     crafted(victim.disk.writable(NAME).bytes, at, (view) => {
       for (let count = 1 + random.below(3); count > 0; count--) {
-        const word = 1 + random.below(random.oneIn(2) ? 7 : 7 + 3 * pages.length);
-        view.setUint32(word * 4, hostile(random, view.getUint32(word * 4, true)), true);
+        const word = 1 + random.below(random.oneIn(2) ? 7 : 7 + 3 * entriesOf(record));
+        const value = hostile(random, view.getUint32(word * 4, true));
+        // A page that is whole, or one that isn't; something that is carried.
+        view.setUint32(word * 4, random.oneIn(6) ? WHOLE : value, true);
         changes.push(`word ${word} is ${view.getUint32(word * 4, true)}`);
       }
     });
@@ -107,8 +111,8 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
   flipRecord: (victim, random) => {
     const record = anyRecord(victim, random);
     if (!record) return false;
-    const length = headLength(record.pages.length);
-    const bit = random.below((random.oneIn(2) ? 32 : 32 + 12 * record.pages.length) * 8);
+    const length = headLength(entriesOf(record));
+    const bit = random.below((random.oneIn(2) ? 32 : 32 + 12 * entriesOf(record)) * 8);
     const at = record.at + (random.oneIn(2) ? 0 : length);
     const { bytes } = victim.disk.writable(NAME);
     if (at + length > bytes.length) return false;
@@ -131,7 +135,7 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     const record = anyRecord(victim, random);
     if (!record) return false;
     const { bytes } = victim.disk.writable(NAME);
-    const length = headLength(record.pages.length);
+    const length = headLength(entriesOf(record));
     const from = record.at + random.pick([0, 0, length]);
     const all = random.oneIn(2);
     const until = all ? bytes.length : from + random.pick([BLOCK, length, 2 * length]);
@@ -212,7 +216,7 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
     for (const record of recordsIn(victim)) {
       const index = record.pages.indexOf(page);
       if (record.sequence > last!.sequence || !record.whole || index < 0) continue;
-      const runs = runsIn(journal, record)[index];
+      const runs = runsIn(journal, record, pageSize)[index];
       if (areRight(runs, pageSize / 4)) change(made, runs);
     }
     const { bytes } = disk.writable(IMAGE);
@@ -243,10 +247,12 @@ export const JOURNAL_MUTATIONS: Record<string, Mutation> = {
 /** Where the runs of a record begin, as far as they can be followed. */
 function runStarts(bytes: Uint8Array, record: FoundRecord): number[] {
   const starts: number[] = [];
+  const view = words(bytes);
   let from = record.body;
-  for (const runs of runsIn(bytes, record)) {
-    for (let at = 0; at < runs.length; at += 1 + (runs[at] >>> 16)) starts.push(from + 4 * at);
-    from += 4 * runs.length;
+  for (const length of record.lengths.filter((length) => length !== WHOLE)) {
+    const end = Math.min(bytes.length - 3, from + 4 * length);
+    for (let at = from; at < end; at += 4 + 4 * view.getUint16(at + 2, true)) starts.push(at);
+    from += 4 * length;
   }
   return starts;
 }

@@ -27,6 +27,9 @@ type Durable = Pick<Content, "bytes" | "size">;
 
 const NOTHING: Durable = { bytes: new Uint8Array(0), size: 0 };
 
+/** How many numbers were drawn, of any disk. */
+let drawn = 0;
+
 export class MemoryDisk implements Storage {
   readonly files = new Map<string, Content>();
   /** Called after every change; large writes are done in two steps then. */
@@ -187,6 +190,10 @@ export class MemoryDisk implements Storage {
       if (!this.files.delete(nameOf(path))) throw new SystemError("ENOENT", "unlink");
       this.step();
     });
+  }
+
+  drawNumber(): bigint {
+    return BigInt(++drawn);
   }
 }
 

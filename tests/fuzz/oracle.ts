@@ -1,6 +1,7 @@
 /** Whether a ruined directory was rightly opened as what it was opened as. */
 import { murmurHash3 } from "../../src/checksum.ts";
 import { sameBytes } from "../support/contents.ts";
+import type { Carried } from "./corpus.ts";
 import { imageOf, notesOf, pageIn, patched, patchOf } from "./evidence.ts";
 import { type FoundJournal, journalOf } from "./journal_evidence.ts";
 import type { Victim } from "./victim.ts";
@@ -104,8 +105,10 @@ export function judge(
   return finding(unknown > 0 ? "unknown" : "consistent");
 }
 
-/** How an opening ended: with an image, or the error's code, path and page. */
+/** How an opening ended: with an image and what it carries, or the error's code, path and page. */
 export interface Ending {
+  image?: Uint8Array;
+  carried?: Carried;
   code?: string;
   path?: string;
   page?: number;
@@ -126,4 +129,22 @@ export function misjudged(
   if (refusals.length === 0) return "refused for its journal, which is right";
   if (refusals.some((refusal) => refusal.page === page)) return undefined;
   return `blamed page ${page} of the journal, and not ${reasons}`;
+}
+
+/**
+ * Whether what was carried besides pages is there: what the journal has, if it has any; of a
+ * directory that nobody ruined what belongs to the image.
+ */
+export function isCarried(
+  { base: { states, carried }, done }: Victim,
+  found: Ending,
+  journal: FoundJournal | undefined,
+): boolean {
+  const isFound = (bytes: Carried) =>
+    sameBytes(bytes ?? new Uint8Array(0), found.carried ?? new Uint8Array(0));
+  if (journal?.carried) return isFound(journal.carried);
+  if (done.length > 0) return true;
+  return states.some((state, index) => {
+    return isFound(carried[index]) && sameBytes(state, found.image!);
+  });
 }

@@ -9,7 +9,7 @@ import { LOOM_PAGES } from "./corpus.ts";
 import { notesOf } from "./evidence.ts";
 import { listedPages } from "./journal_evidence.ts";
 import { type Content, DIRECTORY, type MemoryDisk } from "./memory_disk.ts";
-import { type Ending, journalIn, judge, misjudged } from "./oracle.ts";
+import { type Ending, isCarried, journalIn, judge, misjudged } from "./oracle.ts";
 import type { Victim } from "./victim.ts";
 
 /** How a directory is opened. */
@@ -55,7 +55,7 @@ function allowance({ base, disk }: Victim): number {
  */
 function patience({ base, disk }: Victim): number {
   const records = sizeOf(disk, "control.bin", 32) / 8;
-  const listed = listedPages(disk, notesOf(disk, base.pageSize));
+  const listed = listedPages(disk, base.pageSize, notesOf(disk, base.pageSize));
   return 120 + 4 * LOOM_PAGES + 2 * records + listed;
 }
 
@@ -82,11 +82,12 @@ function opened(disk: MemoryDisk, pageSize: number, way: Way): Result {
       runSync(pending.source.read(index, into));
     });
     if (pending) runSync(perform(pending.source.file.close()));
+    const carried = attachment.bytes;
     runSync(attachment.close());
     if (image) runSync(image.close());
     if (way !== "dry run") runSync(files.remove() as Protocol<void>);
     lock?.release();
-    return { image: bytes, ...result };
+    return { image: bytes, carried, ...result };
   } catch (error) {
     if (!(error instanceof LoomError)) throw error;
     const { code, path, page, message } = error;
@@ -139,6 +140,7 @@ export function tried(victim: Victim, random: Random): Verdict {
     }
     const misread = misjudged(victim, result, journal);
     if (misread) fault(misread);
+    if (!code && !isCarried(victim, result, journal)) fault("carries something else");
     if (code) {
       verdict.outcomes.push([way, code]);
       continue;

@@ -71,6 +71,9 @@ export function applyChange(entries: Map<string, Content>, change: NameChange): 
 /** What programs see of data that a failed sync has lost: all of it, until the power goes. */
 export type Loss = "seen" | "gone";
 
+/** How many numbers were drawn, of any disk. */
+let drawn = 0;
+
 export class SimulatedDisk implements Storage {
   readonly directories = new Map<string, Names>();
   /** Called after every change, and every sync. */
@@ -179,6 +182,10 @@ export class SimulatedDisk implements Storage {
       names.change([[name, null]]);
       this.step();
     });
+  }
+
+  drawNumber(): bigint {
+    return BigInt(++drawn);
   }
 
   step(): void {

@@ -21,7 +21,9 @@ const LEFT_OUT = [
   "backup with attachments",
   "backup over one that was in use",
   "a backup of a journal, and over one",
+  "a backup of what a journal carries",
   "saves in the journal that are undone",
+  "what saves in the journal carry that are undone",
   "saves in the journal that fail after their commit",
 ];
 

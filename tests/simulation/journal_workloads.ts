@@ -100,6 +100,62 @@ export const JOURNAL_WORKLOADS: Record<string, Workload> = {
       }
     },
   },
+  "what saves in the journal carry": {
+    options: SHADOWED,
+    async run(world) {
+      const { random } = world;
+      world.write(...range(4));
+      for (let count = 0; count < 12; count++) {
+        if (count > 1 && count < 7) world.carry(random.pick([20, 600, 5000]));
+        // Now and then nothing else.
+        if (!random.oneIn(4)) world.write(random.below(3));
+        if (random.oneIn(3)) await world.saveAsync();
+        else world.save();
+        // A patch, after which the journal begins again.
+        if (count === 5) world.cutTo(3);
+      }
+      world.close();
+      world.write(2);
+      world.save();
+    },
+  },
+  "what saves in the journal carry that are undone": {
+    options: SMALL,
+    run(world) {
+      world.write(...range(4));
+      const calls = ["open attachment.", "reserve space for attachment."];
+      for (const [index, call] of [...calls, ...FAILING_JOURNAL_CALLS].entries()) {
+        for (let count = 0; count < 4; count++) {
+          world.save();
+          world.write(count);
+          // The first that carries something makes the file.
+          if (count === 2 && index > 0) world.carry(30);
+        }
+        world.carry(40);
+        world.failToSave(call);
+        if (world.random.oneIn(2)) world.close();
+        world.write(world.random.below(5));
+        world.save();
+        world.close();
+      }
+    },
+  },
+  "a backup of what a journal carries": {
+    options: SMALL,
+    async run(world) {
+      world.write(...range(3));
+      for (let count = 0; count < 4; count++) {
+        world.save();
+        world.write(count);
+        world.carry(20);
+      }
+      world.save();
+      await world.backup(false);
+      world.carry(30);
+      world.save();
+      await world.backup(true);
+    },
+  },
   "a backup of a journal, and over one": {
     options: SMALL,
     async run(world) {

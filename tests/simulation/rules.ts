@@ -241,6 +241,20 @@ export const RULES: Record<string, Rule> = {
       call.previous === `look at ${FILES.image}`
     ),
   },
+  "what a journal's saves carried is durable before the image needs that no more": {
+    workload: "what saves in the journal carry",
+    oneKilledIn: 8,
+    breach: without((call) =>
+      isSync(call) && isAttachment(call) && call.previous === `sync ${FILES.spareControl}`
+    ),
+  },
+  "it is valid, durably, before the image needs another journal": {
+    workload: "what saves in the journal carry",
+    oneKilledIn: 8,
+    breach: without((call) =>
+      isSync(call) && isAttachment(call) && /^write attachment/.test(call.previous)
+    ),
+  },
   "a save in the journal that is undone is undone durably": {
     workload: "saves in the journal that are undone",
     perCut: 150,
@@ -373,6 +387,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     lock: (path, exclusive) => broken(storage.lock(path, exclusive)),
     rename: (from, to) => broken(storage.rename(from, to)),
     remove: (path) => broken(storage.remove(path)),
+    drawNumber: () => storage.drawNumber(),
   };
   return brokenStorage;
 }

@@ -247,7 +247,7 @@ export const WORKLOADS: Record<string, Workload> = {
   },
   ...JOURNAL_WORKLOADS,
   "attachments": {
-    options: SMALL,
+    options: PATCHES,
     async run(world) {
       const { random } = world;
       world.write(...range(3));
@@ -262,7 +262,7 @@ export const WORKLOADS: Record<string, Workload> = {
     },
   },
   "attachments that no page comes with": {
-    options: SMALL,
+    options: PATCHES,
     async run(world) {
       world.write(...range(2));
       for (const length of [10, 20, 600, 5, 700]) {
@@ -273,7 +273,7 @@ export const WORKLOADS: Record<string, Workload> = {
     },
   },
   "attachments of saves that fail": {
-    options: SMALL,
+    options: PATCHES,
     run(world) {
       world.write(...range(4));
       world.carry(30);

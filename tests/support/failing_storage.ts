@@ -111,6 +111,10 @@ export class FailingStorage implements Storage {
   remove(path: string): Operation<void> {
     return this.watched(this.inner.remove(path));
   }
+
+  drawNumber(): bigint {
+    return this.inner.drawNumber();
+  }
 }
 
 class WatchedFile implements StorageFile {

@@ -3,13 +3,7 @@
  * a journal, whole or damaged.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  Loom,
-  LoomError,
-  type LoomErrorCode,
-  type LoomOptions,
-  type SaveOptions,
-} from "../../mod.ts";
+import { Loom, LoomError, type LoomErrorCode, type LoomOptions } from "../../mod.ts";
 import { Disk } from "../../src/disk.ts";
 import { inspect } from "../../src/inspect.ts";
 import { native } from "../../src/native.ts";
@@ -33,6 +27,8 @@ export interface Life {
   saves: number[][];
   /** Changes a page for a save, which is numbered from 0 on. */
   change(page: Uint32Array, number: number, save: number): void;
+  /** What a save carries besides; undefined: what the last one did. */
+  carry?(save: number): Uint8Array | undefined;
   /** A page that is only in the last record, and one that is in none. */
   onlyLast: number;
   never: number;
@@ -73,8 +69,15 @@ export const FEW_WORDS: Life = {
   never: 9,
 };
 
-export const LIVES = [WHOLE_PAGES, FEW_WORDS];
-/** Both have as many saves: the last patch, and the last of all. */
+/** The same with something besides, which most saves change. */
+export const CARRYING: Life = {
+  ...FEW_WORDS,
+  name: "a few words of pages, and what is carried",
+  carry: (save) => save % 4 === 3 ? undefined : new Uint8Array(1500 * (save % 3)).fill(save),
+};
+
+export const LIVES = [WHOLE_PAGES, FEW_WORDS, CARRYING];
+/** All have as many saves: the last patch, and the last of all. */
 export const [DURABLE, LAST] = [PATCHES - 1, WHOLE_PAGES.saves.length - 1];
 
 export const namesIn = (directory: string) =>
@@ -84,13 +87,20 @@ export const putBack = (directory: string, image: Uint8Array) =>
 export const savesOf = (directory: string) =>
   runSync(inspect(new Disk(native()), directory)).image!.saves;
 
-/** Changes pages of a loom and saves them; adds the image that this makes to the others. */
+/** What the save carried that made an image. */
+const carried = new WeakMap<Uint8Array, Uint8Array | undefined>();
+
+/**
+ * Changes pages of a loom and saves them; adds the image that this makes to the others.
+ *
+ * @param cut how many pages the image loses: such a save is a patch
+ */
 export function save(
   loom: Loom,
-  { change }: Life,
+  { change, carry }: Life,
   pages: number[],
   states: Uint8Array[],
-  more?: SaveOptions,
+  cut = 0,
 ): void {
   const { pageSize } = loom;
   const old = states.at(-1) ?? new Uint8Array();
@@ -101,8 +111,19 @@ export function save(
     change(new Uint32Array(image.buffer, ...place), page, states.length);
     change(new Uint32Array(loom.buffer, ...place), page, states.length);
   }
-  states.push(image);
-  loom.saveSync(more);
+  const state = cut === 0 ? image : image.slice(0, image.length - cut * pageSize);
+  if (cut > 0) loom.setWatermarks(state.length);
+  const attachment = carry?.(states.length);
+  carried.set(state, attachment ?? carried.get(old));
+  states.push(state);
+  loom.saveSync({ attachment });
+}
+
+/** Whether a loom has what the save carried that made an image, if it was one that did. */
+export function expectCarried(loom: Loom, image: Uint8Array, what: string): void {
+  if (!carried.has(image)) return;
+  const bytes = [loom.attachment, carried.get(image)].map((bytes) => bytes ?? new Uint8Array());
+  assert(sameBytes(bytes[0], bytes[1]), `carries something else ${what}`);
 }
 
 /** Opens a directory and saves, noting each image; `into` gets what a kill would leave. */
@@ -138,6 +159,7 @@ export function opened(
     expected.set(image);
     const isSame = sameBytes(new Uint8Array(loom.buffer, 0, loom.size), expected);
     assert(isSame, `memory differs, dry: ${dryRun} ${what}`);
+    expectCarried(loom, image, `dry: ${dryRun} ${what}`);
     if (!dryRun) assertEquals(loom.verify().corrupt, [], what);
     return loom.recovery.patch;
   });
@@ -188,37 +210,48 @@ export interface Place {
   start: number;
   secondHead: number;
   body: number;
+  /** What it carries besides pages: where that is, and how long. */
+  carried?: { at: number; length: number };
   end: number;
   pages: number[];
   changes: Words[];
 }
 
-/** The records of a journal that is whole. */
-export function recordsIn(directory: string): Place[] {
+/** In place of a number of words, and of a page's number. */
+const [WHOLE, ATTACHMENT] = [2 ** 32 - 1, 2 ** 32 - 1];
+
+/** The records of the journal that the image needs, which is whole. */
+export function recordsIn(directory: string, pageSize = PAGE): Place[] {
   const words = new Uint32Array(Deno.readFileSync(`${directory}/journal.bin`).buffer);
+  const number = new Uint32Array(Deno.readFileSync(`${directory}/checksums.bin`).buffer, 80, 2);
   const inBlocks = (count: number) => Math.ceil(count / 1024) * 1024;
   const records: Place[] = [];
   const isNext = (at: number) =>
-    words[at + 1] === 0x6c6e726a && words[at + 2] === words[2] &&
-    words[at + 4] === records.length;
+    words[at + 1] === 0x6c6e726a && words[at + 4] === records.length &&
+    words[at + 2] === number[0] && words[at + 3] === number[1];
   for (let at = 0; isNext(at);) {
-    const pages = words[at + 6];
-    const head = inBlocks(8 + 3 * pages);
+    const head = inBlocks(8 + 3 * words[at + 6]);
     const entries = Array.from(
-      { length: pages },
-      (_, page) => words.subarray(at + 8 + 3 * page, at + 11 + 3 * page),
+      { length: words[at + 6] },
+      (_, entry) => words.subarray(at + 8 + 3 * entry, at + 11 + 3 * entry),
     );
+    const carries = entries.at(-1)?.[0] === ATTACHMENT ? entries.pop()![2] : undefined;
     const changes: Words[] = [];
     let from = at + 2 * head;
     for (const [page, , length] of entries) {
-      for (const end = from + length; from < end; from += 1 + (words[from] >>> 16)) {
-        changes.push({ page, first: words[from] & 0xffff, count: words[from] >>> 16 });
-      }
+      if (length === WHOLE) changes.push({ page, first: 0, count: pageSize / 4 });
+      else {for (const end = from + length; from < end; from += 1 + (words[from] >>> 16)) {
+          changes.push({ page, first: words[from] & 0xffff, count: words[from] >>> 16 });
+        }}
     }
     const [start, secondHead, body] = [0, 1, 2].map((heads) => (at + heads * head) * 4);
-    at = inBlocks(from);
-    const numbers = entries.map(([page]) => page);
-    records.push({ start, secondHead, body, end: at * 4, pages: numbers, changes });
+    const carried = carries === undefined
+      ? undefined
+      : { at: inBlocks(from) * 4, length: carries };
+    const whole = entries.filter(([, , length]) => length === WHOLE).length;
+    at = inBlocks(from) + inBlocks((carries ?? 0) / 4) + whole * pageSize / 4;
+    const pages = entries.map(([page]) => page);
+    records.push({ start, secondHead, body, carried, end: at * 4, pages, changes });
   }
   return records;
 }

@@ -3,7 +3,7 @@
  * what must be in the image before and after. Expected states come from plain
  * arrays, never from a loom.
  */
-import { Loom, type LoomOptions } from "../../mod.ts";
+import { Loom, type LoomOptions, type SaveOptions } from "../../mod.ts";
 import { type HandmadePatch, writePatch } from "./patches.ts";
 
 const SIZE = 1 << 20;
@@ -20,6 +20,8 @@ export interface Workload {
   low?: number;
   /** Pages that the second save leaves out. */
   free?: number[];
+  /** What the second save carries besides pages. */
+  attachment?: Uint8Array;
   /** Whether the journal takes the second save. */
   journaled?: boolean;
 }
@@ -86,8 +88,14 @@ export const WORKLOADS: Workload[] = [
   },
 ];
 
+const CARRYING: Workload = {
+  ...WORKLOADS[0],
+  name: "overwrite, with something carried",
+  attachment: new Uint8Array(700).fill(7),
+};
+
 /** The same, for a save that goes to the journal. */
-export const JOURNALED: Workload[] = [WORKLOADS[0], WORKLOADS[1]].map((workload) => ({
+export const JOURNALED: Workload[] = [WORKLOADS[0], WORKLOADS[1], CARRYING].map((workload) => ({
   ...workload,
   name: `${workload.name}, in the journal`,
   journaled: true,
@@ -133,8 +141,8 @@ export function changeLoom(workload: Workload, loom: Loom): void {
 }
 
 /** The options of the workload's second save. */
-export function saveOptions({ free }: Workload): { isFree?: (page: number) => boolean } {
-  return free ? { isFree: (page) => free.includes(page) } : {};
+export function saveOptions({ free, attachment }: Workload): SaveOptions {
+  return { attachment, ...free && { isFree: (page) => free.includes(page) } };
 }
 
 /** What the image of an open loom holds, as the program sees it. */
