@@ -303,7 +303,7 @@ export const SYMBOLS = {
   loom_sync_parent: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Those that a loom calls when it is opened or closed, and hardly ever in between. */
+/** Those that a loom calls when it is opened or closed, and once in a save at most. */
 export const SELDOM: ReadonlySet<keyof typeof SYMBOLS> = new Set([
   "loom_begin",
   "loom_attach",
@@ -316,4 +316,7 @@ export const SELDOM: ReadonlySet<keyof typeof SYMBOLS> = new Set([
   "loom_truncate",
   "loom_close",
   "loom_map_anonymous",
+  "loom_is_at",
+  "loom_renew",
+  "loom_sync_together",
 ]);
