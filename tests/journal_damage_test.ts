@@ -3,9 +3,10 @@
  * a save would be lost nothing is done unasked, and not one byte changes.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import { Loom } from "../mod.ts";
 import { checksumPages, murmurHash3 } from "../src/checksum.ts";
 import { Disk } from "../src/disk.ts";
-import { bodyChecksumOf, encodeHead } from "../src/journal.ts";
+import { bodyChecksumOf, encodeHead, WHOLE } from "../src/journal.ts";
 import { mend } from "../src/mend.ts";
 import { native } from "../src/native.ts";
 import { runSync } from "../src/protocol.ts";
@@ -18,6 +19,7 @@ import {
   LIVES,
   LOSSES,
   opened,
+  options,
   PAGE,
   PATCHES,
   type Place,
@@ -161,23 +163,37 @@ testKilled(
 /** A run of words, as it lies in a record: they are all 7. */
 const run = (first: number, count: number) => [first | count << 16, ...Array(count).fill(7)];
 
-/** What a record says of its pages: their numbers, and the words of the body that they have. */
-type Said = [page: number, words: number[]][];
+/**
+ * What a record says of its pages: their numbers, and the words of the body that they have;
+ * of one that is there as a whole all are 7.
+ */
+type Said = [page: number, words: number[] | "whole"][];
 
 /** Puts the words over an image, as far as that makes sense. */
 function put(said: Said, image: Uint8Array): Uint8Array {
   const changed = new Uint32Array(image.slice().buffer);
   for (const [page, words] of said) {
-    for (let at = 0; at < words.length; at += 1 + (words[at] >>> 16)) {
-      const first = words[at] & 0xffff;
-      changed.fill(7, page * PAGE / 4 + first, page * PAGE / 4 + first + (words[at] >>> 16));
-    }
+    if (words === "whole") changed.fill(7, page * PAGE / 4, (page + 1) * PAGE / 4);
+    else {for (let at = 0; at < words.length; at += 1 + (words[at] >>> 16)) {
+        const first = words[at] & 0xffff;
+        changed.fill(7, page * PAGE / 4 + first, page * PAGE / 4 + first + (words[at] >>> 16));
+      }}
   }
   return new Uint8Array(changed.buffer);
 }
 
-/** Makes a record the only one of a journal: what it says of pages is true if it makes sense. */
-function forge(directory: string, said: Said, total: number, image: Uint8Array): void {
+/**
+ * Makes a record the only one of a journal: what it says of pages is true if it makes sense.
+ * Where it carries something, what it says of how long that is may be wrong.
+ */
+function forge(
+  directory: string,
+  said: Said,
+  total: number,
+  image: Uint8Array,
+  carried = new Uint8Array(),
+  length = carried.length > 0 ? carried.length : undefined,
+): void {
   const path = `${directory}/journal.bin`;
   const bytes = Deno.readFileSync(path);
   const [number] = new BigUint64Array(bytes.buffer, 8, 1);
@@ -188,17 +204,23 @@ function forge(directory: string, said: Said, total: number, image: Uint8Array):
   const [pages, checksums, lengths] = [
     said.map(([page]) => page),
     sums,
-    said.map(([, words]) => words.length),
+    said.map(([, words]) => words === "whole" ? WHOLE : words.length),
   ].map((list) => Uint32Array.from(list));
-  const words = said.flatMap(([, words]) => words);
-  const body = new Uint8Array(Math.ceil(words.length / 1024) * 4096);
+  const words = said.flatMap(([, words]) => words === "whole" ? [] : words);
+  const wordsEnd = Math.ceil(words.length / 1024) * 4096;
+  const body = new Uint8Array(wordsEnd + Math.ceil(carried.length / 4096) * 4096);
   new Uint32Array(body.buffer).set(words);
+  body.set(carried, wordsEnd);
   const blocks = new Uint32Array(body.length / 4096);
   checksumPages(new Uint32Array(body.buffer), 1024, blocks);
-  const content = { total, pages, checksums, lengths };
+  const content = { total, pages, checksums, lengths, carried: length };
   const head = encodeHead(number, 0, content, bodyChecksumOf(blocks));
+  const whole = said.filter(([, words]) => words === "whole").map(([page]) =>
+    changed.subarray(page * PAGE, (page + 1) * PAGE)
+  );
   bytes.fill(0);
-  [head, head, body].reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
+  [head, head, body, ...whole]
+    .reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
   Deno.writeFileSync(path, bytes);
 }
 
@@ -210,11 +232,23 @@ testKilled("a record that no writer could have written is refused", (it) => {
   const possible: Said[] = [
     [[0, run(0, length)]],
     [[1, run(3, 2)], [2, [...run(0, 1), ...run(1, 1), ...run(length - 1, 1)]]],
+    [[0, "whole"]],
+    [[3, "whole"], [1, run(3, 2)], [0, "whole"], [2, run(9, 1)]],
   ];
   for (const said of possible) {
+    for (const carried of [0, 1, 4096, 5000].map((length) => new Uint8Array(length).fill(9))) {
+      const directory = killed(image);
+      forge(directory, said, total, image, carried);
+      assertEquals(opened(directory, put(said, image)), "applied");
+      using loom = Loom.openSync(directory, options);
+      if (carried.length > 0) assertEquals(loom.attachment, carried);
+    }
+  }
+  // One whose body ends elsewhere than it says was never written whole.
+  for (const length of [4097, 2 ** 25, 2 ** 32 - 1]) {
     const directory = killed(image);
-    forge(directory, said, total, image);
-    assertEquals(opened(directory, put(said, image)), "applied");
+    forge(directory, possible[1], total, image, new Uint8Array(4096).fill(9), length);
+    assertEquals(opened(directory, image), "discarded");
   }
   const runs: Record<string, Said> = {
     "a run of no words": [[1, [...run(3, 2), 9]]],
@@ -224,6 +258,7 @@ testKilled("a record that no writer could have written is refused", (it) => {
     "a run longer than the page": [[1, run(0, length + 1)]],
     "a run that lacks a word": [[1, run(3, 2).slice(0, -1)], [2, run(3, 2)]],
     "a page without a run": [[1, run(3, 2)], [2, []]],
+    "a page without a run after one that is whole": [[1, "whole"], [2, []]],
   };
   const expectRefused = (said: Said, why: string, after = total, what = why) => {
     const directory = killed(image);
@@ -235,6 +270,7 @@ testKilled("a record that no writer could have written is refused", (it) => {
     expectRefused(said, "that don't fit a page", total, what);
   }
   expectRefused([[1, run(3, 2)], [1, run(3, 2)]], "lists page 1 twice");
+  expectRefused([[2 ** 32 - 1, run(3, 2)], [1, "whole"]], "lists page 4294967295 of");
   expectRefused([[total, run(0, length)]], `lists page ${total} of an image of ${total} pages`);
   expectRefused([[1, run(3, 2)]], `makes the image ${total - 1} pages long`, total - 1);
 });

@@ -10,6 +10,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
+import { murmurHash3 } from "../src/checksum.ts";
 import { SystemError } from "../src/errors.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
@@ -29,6 +30,7 @@ import {
   options,
   PAGE,
   PATCHES,
+  putBack,
   recordsIn,
   save,
   savesOf,
@@ -303,6 +305,22 @@ Deno.test("an older Loom is kept out for as long as the journal counts, and no l
     assertEquals(head(), index < PATCHES ? [1, false] : [3, true], `save ${index}`);
   });
   assertEquals(head(), [1, false]);
+});
+
+Deno.test("a journal of the version before is brought to the image too", () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  // That version knew runs alone, and had no page whole.
+  const states = live(home, killed, FEW_WORDS);
+  putBack(killed, states[DURABLE]);
+  const path = `${killed}/checksums.bin`;
+  const checksums = Deno.readFileSync(path);
+  const words = new Uint32Array(checksums.buffer, 0, 128);
+  assertEquals(words[1], 3);
+  words[1] = 2;
+  words[127] = murmurHash3(checksums.subarray(0, 508));
+  Deno.writeFileSync(path, checksums);
+  assertEquals(opened(killed, states[LAST]), "applied");
 });
 
 Deno.test("a patch that was committed beside a journal at rest is not forgotten", () => {
