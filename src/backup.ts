@@ -97,8 +97,7 @@ export function* backup(
     const patch = pending !== undefined;
     const saves = pending ? evidence.journal?.saves ?? 1 : 0;
     const met = yield* conditions(evidence, verdict, source.image);
-    const carried = evidence.journal?.attachment ?? source.attachment.bytesWith(met) ??
-      new Uint8Array(0);
+    const carried = source.attachment.bytesWith(met) ?? new Uint8Array(0);
     attachment = yield* Attachment.open(storage, destination, "update");
     const prepared: StorageFile[] = [];
     if (attachment.differs(carried)) {

@@ -10,8 +10,10 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
+import { Attachment } from "../src/attachment.ts";
 import { murmurHash3 } from "../src/checksum.ts";
 import { SystemError } from "../src/errors.ts";
+import { runSync } from "../src/protocol.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import {
@@ -68,6 +70,12 @@ testKilled("a journal has the pages of each save, and of many only some words", 
   const records = recordsIn(killed());
   const saves = life.saves.slice(PATCHES);
   assertEquals(records.map(({ pages }) => pages), saves.map((pages) => pages.toSorted()));
+  const journal = Deno.readFileSync(`${killed()}/journal.bin`);
+  for (const { wordsEnd, carried } of records) {
+    const ends = [wordsEnd, carried ? carried.at + carried.length : 0];
+    const rest = ends.flatMap((at) => [...journal.subarray(at, Math.ceil(at / 4096) * 4096)]);
+    assert(rest.every((byte) => byte === 0), "filled up with zeros");
+  }
   for (const [index, { changes, pages }] of records.entries()) {
     const image = new Uint32Array(states[PATCHES + index].slice().buffer);
     const before = new Uint32Array(states[PATCHES + index - 1].slice().buffer);
@@ -217,6 +225,30 @@ Deno.test("a save in the journal that carries something waits for the disk once"
   const before = storage.calls.length;
   await carry(new Uint8Array(9 << 20), true);
   assertEquals(storage.calls.slice(before).includes("write journal.bin"), false);
+});
+
+Deno.test("space is reserved for what leaves the journal, again where it was given back", () => {
+  using temporary = temporaryDirectory();
+  const storage = new FailingStorage();
+  const attachment = runSync(Attachment.open(storage, temporary.path, "update"));
+  const reserved: string[] = [];
+  const leave = (...lengths: number[]) => {
+    const from = storage.calls.length;
+    for (const length of lengths) {
+      runSync(attachment.reserve(length));
+      attachment.note(new Uint8Array(length));
+    }
+    runSync(attachment.leaveJournal(1n));
+    runSync(attachment.promote());
+    reserved.push(storage.calls.slice(from).filter((call) => /^reserve/.test(call)).join());
+  };
+  leave(5000, 4000, 5000, 1);
+  leave(1, 2, 2);
+  leave(5000);
+  leave(2);
+  const space = ["attachment.0", "attachment.1"].map((name) => `reserve space for ${name}`);
+  assertEquals(reserved, [space[0], `${space[1]},${space[1]}`, space[0], ""]);
+  runSync(attachment.close());
 });
 
 Deno.test("a save in the journal writes no more of the image than blocks that changed", async () => {

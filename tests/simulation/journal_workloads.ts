@@ -66,6 +66,7 @@ export const JOURNAL_WORKLOADS: Record<string, Workload> = {
     run(world) {
       for (let count = 0; count < 10; count++) {
         world.write(0, 1, world.random.below(4));
+        if (world.random.oneIn(4)) world.carry(30);
         world.save();
       }
     },

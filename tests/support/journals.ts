@@ -210,6 +210,8 @@ export interface Place {
   start: number;
   secondHead: number;
   body: number;
+  /** Where its words end. */
+  wordsEnd: number;
   /** What it carries besides pages: where that is, and how long. */
   carried?: { at: number; length: number };
   end: number;
@@ -248,10 +250,12 @@ export function recordsIn(directory: string, pageSize = PAGE): Place[] {
     const carried = carries === undefined
       ? undefined
       : { at: inBlocks(from) * 4, length: carries };
+    const wordsEnd = from * 4;
     const whole = entries.filter(([, , length]) => length === WHOLE).length;
     at = inBlocks(from) + inBlocks((carries ?? 0) / 4) + whole * pageSize / 4;
     const pages = entries.map(([page]) => page);
-    records.push({ start, secondHead, body, carried, end: at * 4, pages, changes });
+    const end = at * 4;
+    records.push({ start, secondHead, body, wordsEnd, carried, end, pages, changes });
   }
   return records;
 }
