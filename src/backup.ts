@@ -66,6 +66,27 @@ export interface BackupSource {
   attachment: Attachment;
 }
 
+/** Copies a directory to another as it lies on disk, as opening it would find it. */
+export function* backupAsFound(
+  storage: Storage,
+  { directory, pageSize, loomPages }: Omit<BackupSource, "image" | "attachment">,
+  destination: string,
+  options: BackupOptions,
+): Protocol<BackupReport> {
+  const image = yield* Image.open(storage, directory, pageSize, "read");
+  try {
+    const attachment = yield* Attachment.open(storage, directory, "read");
+    try {
+      const source = { directory, pageSize, loomPages, image, attachment };
+      return yield* backup(storage, source, destination, options);
+    } finally {
+      yield* attachment.close();
+    }
+  } finally {
+    if (image) yield* quietly(image.close());
+  }
+}
+
 /** Copies the image of one directory to another. */
 export function* backup(
   storage: Storage,
@@ -97,7 +118,8 @@ export function* backup(
     const patch = pending !== undefined;
     const saves = pending ? evidence.journal?.saves ?? 1 : 0;
     const met = yield* conditions(evidence, verdict, source.image);
-    const carried = source.attachment.bytesWith(met) ?? new Uint8Array(0);
+    const carried = evidence.journal?.attachment ?? source.attachment.bytesWith(met) ??
+      new Uint8Array(0);
     attachment = yield* Attachment.open(storage, destination, "update");
     const prepared: StorageFile[] = [];
     if (attachment.differs(carried)) {

@@ -62,6 +62,7 @@ export class JournalFile {
   /** The pages of the last save, where they were many. */
   #last: Run[] = [];
   #areWhole = false;
+  #isAhead = false;
   /** How long the heads are of a record that may be there and is not committed; else 0. */
   #begun = 0;
   /** How long the file may become. */
@@ -87,6 +88,11 @@ export class JournalFile {
    */
   get isHurried(): boolean {
     return this.#isHurried;
+  }
+
+  /** Whether it has a save that the image may lack, to whoever reads that: one that failed. */
+  get isAhead(): boolean {
+    return this.#isAhead;
   }
 
   /** Whether most pages of the last save had changed as a whole. */
@@ -179,6 +185,7 @@ export class JournalFile {
     yield* copy(record.wholePages, (pieces, at) => writePiecesFully(file, pieces, end + at));
     yield* perform(file.sync());
     this.#begun = 0;
+    this.#isAhead = true;
     this.#end += record.length;
     this.#saves++;
     const before = this.#pages.size;
@@ -186,6 +193,11 @@ export class JournalFile {
     const { size } = this.#pages;
     this.#isHurried = size - before > content.pages.length / 2 &&
       size * pageSize >= JOURNAL_PAGES_BYTES / 2;
+  }
+
+  /** Notes that the image has all saves, and the memory knows it. */
+  catchUp(): void {
+    this.#isAhead = false;
   }
 
   /**

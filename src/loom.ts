@@ -4,7 +4,7 @@
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
-import { backup, type BackupOptions, type BackupReport } from "./backup.ts";
+import type { BackupOptions, BackupReport } from "./backup.ts";
 import { Disk } from "./disk.ts";
 import { LoomError } from "./errors.ts";
 import type { Guest } from "./guest.ts";
@@ -331,11 +331,8 @@ export class Loom implements Disposable, AsyncDisposable {
   backup(destination: string | URL, options: BackupOptions = {}): Promise<BackupReport> {
     return this.#turns.take("a backup", () => {
       this.#state.health.expectOpen();
-      const { settings: { directory, pageSize }, region, storage } = this.#state;
-      const { image, attachment } = this.#state.directory;
-      const source = { directory, pageSize, loomPages: region.pages, image, attachment };
       const path = pathOf(destination, "The destination");
-      return run(backup(storage, source, path, options), options.signal);
+      return run(this.#state.backup(path, options), options.signal);
     });
   }
 

@@ -5,6 +5,7 @@
  *
  * Seed: u3e_live, u3e_save, u3e_stop.
  */
+import { backup, backupAsFound, type BackupOptions, type BackupReport } from "./backup.ts";
 import { type OpenDirectory, openDirectory } from "./directory.ts";
 import { FreeSpace } from "./free_space.ts";
 import { messageOf } from "./errors.ts";
@@ -113,6 +114,15 @@ export class OpenLoom {
       throw error;
     }
     this.freeSpace.goBack();
+  }
+
+  /** Copies the last save, wherever it is. */
+  *backup(destination: string, options: BackupOptions): Protocol<BackupReport> {
+    const { settings: { directory, pageSize }, storage } = this;
+    const { image, journal, attachment } = this.directory;
+    const source = { directory, pageSize, loomPages: this.region.pages, image, attachment };
+    const copy = journal.isAhead ? backupAsFound : backup;
+    return yield* copy(storage, source, destination, options);
   }
 
   /** Gives everything back. What wasn't saved is lost. */

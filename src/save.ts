@@ -201,6 +201,7 @@ export function* save(
         image.countSaves(1);
         yield* files.retire(true);
         yield* journal.makeRoom(record!, target);
+        journal.catchUp();
         clock.lap("sync");
       } else {
         yield* image.sync(yield* attachment.promote());

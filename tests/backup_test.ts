@@ -14,7 +14,17 @@ import {
   titleOf,
 } from "./support/faults.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
-import { imageOf, patchOf, statesOf, WORKLOADS } from "./support/workloads.ts";
+import {
+  changeLoom,
+  imageOf,
+  JOURNALED,
+  patchOf,
+  prepare,
+  saveOptions,
+  statesOf,
+  warmUp,
+  WORKLOADS,
+} from "./support/workloads.ts";
 import { writePatch } from "./support/patches.ts";
 
 const PAGE = 16384;
@@ -297,3 +307,42 @@ Deno.test("cut off at any operation, the old backup or the new one is there", as
   assertEquals([seen[0], seen.at(-1)], ["old", "new"]);
   assertEquals(seen.indexOf("new"), seen.lastIndexOf("old") + 1);
 });
+
+for (const workload of [WORKLOADS[0], WORKLOADS[1], WORKLOADS[2], ...JOURNALED]) {
+  Deno.test(`wherever a save failed, a backup is what opening finds: ${workload.name}`, async () => {
+    using temporary = temporaryDirectory();
+    const [template, directory, copy] = ["template", "loom", "copy"].map((name) =>
+      `${temporary.path}/${name}`
+    );
+    const states = statesOf(workload);
+    prepare(workload, template);
+    const outcomes = new Set<string>();
+    for (let at = 0, struck = true; struck; at++) {
+      copyDirectory(template, directory);
+      const storage = new FailingStorage();
+      const loom = openSyncOn(storage, directory, workload.options);
+      warmUp(workload, loom);
+      changeLoom(workload, loom);
+      const first = storage.calls.length;
+      storage.tamper = striking(FAULTS[0], first + at);
+      const error = await errorOf(() => loom.saveSync(saveOptions(workload)));
+      struck = storage.calls.length > first + at;
+      storage.tamper = () => {};
+      await loom.backup(copy);
+      loom.closeSync();
+      const [left, copied] = [directory, copy].map((path) => {
+        using loom = Loom.openSync(path, { ...workload.options, verify: true });
+        return { image: imageOf(loom), attachment: loom.attachment };
+      });
+      const where = `${storage.calls[first + at]}: ${error?.message}`;
+      assert(sameBytes(copied.image, left.image), where);
+      assertEquals(copied.attachment, left.attachment, where);
+      const isNew = sameBytes(left.image, states.new);
+      assert(isNew || sameBytes(left.image, states.old), where);
+      assertEquals(left.attachment, isNew ? workload.attachment : undefined, where);
+      outcomes.add(`${error?.code}: ${isNew ? "new" : "old"}`);
+      for (const path of [directory, copy]) Deno.removeSync(path, { recursive: true });
+    }
+    assertEquals([...outcomes].toSorted(), ["FAILED: new", "IO: old", "undefined: new"]);
+  });
+}
