@@ -29,14 +29,14 @@ async function measureImage(
   const pages = megabytes * MIB / PAGE;
   const otherPages = 64 * MIB / PAGE;
   let round = 0;
-  const save = () => {
+  const save = (attachment?: Uint8Array) => {
     words[++round * 7919 % pages * (PAGE / 4)]++;
-    return time(() => phases.note(loom.saveSync().ms));
+    return time(() => phases.note(loom.saveSync({ attachment }).ms));
   };
   const writeOnce = () => writeInPlace(otherImage, ++round * 7919 % otherPages);
   sweep(words);
   const { ours, floor, inPlace, anew } = await interleave(quick ? 15 : 41, {
-    ours: save,
+    ours: () => save(),
     floor: () => writeOnce() + syncDirectory(other),
     inPlace: writeOnce,
     anew: () => writeNew(other),
@@ -60,7 +60,11 @@ async function measureImage(
     for (let count = 0; count < inARow; count++) sum += turn();
     return sum / inARow;
   };
-  const [saves, writes] = [mean(save), mean(writeOnce)];
+  const [saves, writes] = [mean(() => save()), mean(writeOnce)];
+  const { carrying, plain } = await interleave(quick ? 15 : 41, {
+    carrying: () => save(new Uint8Array(40).fill(round)),
+    plain: () => save(),
+  });
   const image = `${megabytes} MB`;
   return [
     {
@@ -89,6 +93,13 @@ async function measureImage(
       unit: "ms",
       ours: saves,
       floor: writes,
+    },
+    {
+      name: `${image}: a save that carries something new / nothing`,
+      unit: "ms",
+      ours: carrying,
+      floor: plain,
+      target: { ratio: 1.25 },
     },
     {
       name: `${image}: read all of it after a save / after that write`,

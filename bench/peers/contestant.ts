@@ -6,6 +6,7 @@ export const CONTESTANTS = [
   { name: "Loom", module: "loom" },
   { name: "Loom, committed", module: "loom_committed" },
   { name: "Loom, 4 KiB pages", module: "loom_small_pages" },
+  { name: "Loom, userfaultfd", module: "loom_userfaultfd" },
   { name: "node:sqlite", module: "sqlite" },
   { name: "npm:lmdb", module: "lmdb" },
   { name: "Deno KV", module: "deno_kv" },

@@ -1,5 +1,5 @@
 /** Loom: the state is memory, and a commit is a save. */
-import { Loom } from "../../mod.ts";
+import { Loom, type LoomOptions } from "../../mod.ts";
 import { type Done, fillWithIndices, type Peer, RECORD_BYTES } from "./contract.ts";
 import { HashIndex } from "./hash_index.ts";
 
@@ -13,15 +13,15 @@ interface Saver {
   rest?(): Promise<unknown>;
 }
 
-/** Makes a contestant of a page size and a way to save. */
+/** Makes a contestant of options and a way to save. */
 export function looms(
-  pageSize: number,
+  options: LoomOptions,
   saverOf = (loom: Loom): Saver => ({ save: () => void loom.saveSync() }),
 ): Peer {
   /** Rounded up to the whole pages that a WebAssembly memory has. */
   function open(directory: string, bytes: number): Loom {
     const size = Math.ceil(bytes / 65536) * 65536;
-    return Loom.openSync(`${directory}/loom`, { size, pageSize });
+    return Loom.openSync(`${directory}/loom`, { ...options, size });
   }
   return {
     async counters(directory, count) {
@@ -81,4 +81,4 @@ export function looms(
   };
 }
 
-export const { counters, log, numbers, readNumber } = looms(16 << 10);
+export const { counters, log, numbers, readNumber } = looms({});

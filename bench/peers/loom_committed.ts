@@ -4,7 +4,7 @@
  */
 import { looms } from "./loom.ts";
 
-export const { counters, log, numbers, readNumber } = looms(16 << 10, (loom) => {
+export const { counters, log, numbers, readNumber } = looms({}, (loom) => {
   let applied: Promise<unknown> = Promise.resolve();
   return {
     async save() {
