@@ -7,7 +7,7 @@ import { FailingStorage, openSyncOn } from "../support/failing_storage.ts";
 import { Writers } from "../support/writers.ts";
 import { ACTIONS } from "./actions.ts";
 import type { Life } from "./doomed_life.ts";
-import { Model } from "./model.ts";
+import { carriedWith, Model } from "./model.ts";
 import { type Place, Program } from "./program.ts";
 
 const life: Life = JSON.parse(Deno.args[0]);
@@ -29,6 +29,7 @@ const storage = new FailingStorage(({ action, name, length }) => {
 const loom = openSyncOn(storage, life.directory, life.options);
 const writers = life.workers > 0 ? new Writers(life.workers) : undefined;
 const saved = new Uint8Array(loom.buffer, 0, loom.stats().imagePages * loom.pageSize).slice();
+carriedWith.set(saved, loom.attachment);
 const place: Place = {
   directory: life.directory,
   loom,

@@ -6,7 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { Loom, LoomError } from "../../mod.ts";
 import { Random } from "../support/random.ts";
 import { STORES, StoreTarget } from "../support/stores.ts";
-import { expectSame, type Program } from "./program.ts";
+import { expectCarried, expectSame, type Program } from "./program.ts";
 
 type Action = (program: Program, loom: Loom) => void | Promise<void>;
 
@@ -21,21 +21,23 @@ export const LIVE_ACTIONS: Record<string, Action> = {
   },
   "abort a save": async ({ model, random }, loom) => {
     const controller = new AbortController();
-    const saving = loom.save({ signal: controller.signal });
+    const attachment = random.oneIn(2) ? random.bytes(40) : undefined;
+    const saving = loom.save({ signal: controller.signal, attachment });
     const ended = saving.then(() => undefined, (error: unknown) => error);
     for (let turns = random.below(12); turns > 0; turns--) await new Promise(setImmediate);
     controller.abort();
     const error = await ended;
-    if (error === undefined) model.save(new Set());
+    if (error === undefined) model.save(new Set(), attachment);
     else assert(error === controller.signal.reason, String(error));
   },
   "save on a full disk": async ({ model, random, place }, loom) => {
     place.fillDisk?.(random.below(24) * 16384);
+    const attachment = random.oneIn(2) ? random.bytes(random.pick([40, 9000])) : undefined;
     let error: unknown;
     try {
-      if (random.oneIn(2)) loom.saveSync();
-      else await loom.save();
-      model.save(new Set());
+      if (random.oneIn(2)) loom.saveSync({ attachment });
+      else await loom.save({ attachment });
+      model.save(new Set(), attachment);
     } catch (thrown) {
       error = thrown;
     } finally {
@@ -51,6 +53,7 @@ export const LIVE_ACTIONS: Record<string, Action> = {
     using backup = Loom.openSync(directory, { size, pageSize, dryRun: random.oneIn(2) });
     const bytes = new Uint8Array(backup.buffer);
     expectSame(bytes.subarray(0, model.saved.length), model.saved, "the backup");
+    expectCarried(backup, model.carried);
     if (random.oneIn(2)) return;
     bytes[random.below(size)] ^= 1;
     backup.saveSync();

@@ -4,8 +4,13 @@
  */
 import { Buffer } from "node:buffer";
 
+/** What was carried besides with the images that were saved, as far as that is known. */
+export const carriedWith = new WeakMap<Uint8Array, Uint8Array | undefined>();
+
 export class Model {
   readonly memory: WebAssembly.Memory;
+  /** What the last save carried besides pages. */
+  carried?: Uint8Array;
   /** As the program set them in this life, in bytes. */
   watermarks?: { low: number; high: number };
 
@@ -13,6 +18,7 @@ export class Model {
   constructor(readonly size: number, readonly pageSize: number, public saved: Uint8Array) {
     this.memory = new WebAssembly.Memory({ initial: size / 65536 });
     this.bytes.set(saved);
+    this.carried = carriedWith.get(saved);
   }
 
   get bytes(): Uint8Array<ArrayBuffer> {
@@ -42,13 +48,18 @@ export class Model {
     return taken.filter(([first, end]) => first < end);
   }
 
-  /** Saves. What freed pages held is lost: they are as they were saved last. */
-  save(free: ReadonlySet<number>): void {
+  /**
+   * Saves, with something besides where it is given. What freed pages held is lost: they are
+   * as they were saved last.
+   */
+  save(free: ReadonlySet<number>, carried = this.carried): void {
     for (const page of free) {
       const [first, end] = [page * this.pageSize, (page + 1) * this.pageSize];
       this.bytes.fill(0, first, end).set(this.saved.subarray(first, end), first);
     }
     this.saved = trimmed(this.bytes.subarray(0, this.heapEnd));
+    this.carried = carried;
+    carriedWith.set(this.saved, carried);
   }
 }
 

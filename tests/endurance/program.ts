@@ -90,12 +90,15 @@ export class Program {
 
   /** Saves, and goes on storing meanwhile where that is possible. */
   async save(how: "sync" | "async" | "overlapped", free: Set<number>): Promise<void> {
-    const { model, loom } = this;
-    const options: SaveOptions = { isFree: (page) => free.has(page) };
+    const { model, loom, random } = this;
+    const attachment = random.oneIn(2)
+      ? random.bytes(random.pick([0, 8, 600, 5000]))
+      : undefined;
+    const options: SaveOptions = { isFree: (page) => free.has(page), attachment };
     const saving = how === "sync" ? loom?.saveSync(options) : loom?.save(options);
-    model.save(free);
+    model.save(free, attachment);
     this.saves++;
-    const { saved, heapEnd } = model;
+    const { saved, carried, heapEnd } = model;
     if (how === "overlapped") {
       this.store(1 + this.random.below(8));
       await this.writeByWorkers(200);
@@ -104,6 +107,7 @@ export class Program {
     if (!loom || !report) return;
     if (model.watermarks) assertEquals(report.imagePages, heapEnd / model.pageSize);
     expectSame(this.#image(), saved, "the image");
+    expectCarried(loom, carried);
   }
 
   /** Memory and image are the model's. */
@@ -115,11 +119,22 @@ export class Program {
       expectSame(bytes.subarray(first, end), model.bytes.subarray(first, end), "the memory");
     }
     expectSame(this.#image(), model.saved, "the image");
+    expectCarried(loom, model.carried);
   }
 
   #image(): Uint8Array {
     return readFileSync(`${this.place.directory}/image.bin`);
   }
+}
+
+/** Whether a loom has these bytes besides its pages. */
+export function carries({ attachment }: Loom, bytes: Uint8Array | undefined): boolean {
+  const [found, expected] = [attachment, bytes].map((bytes) => bytes ?? new Uint8Array());
+  return found.length === expected.length && difference(found, expected) === undefined;
+}
+
+export function expectCarried(loom: Loom, bytes: Uint8Array | undefined): void {
+  assert(carries(loom, bytes), "what is carried besides pages differs from the model");
 }
 
 export function expectSame(found: Uint8Array, expected: Uint8Array, what: string): void {

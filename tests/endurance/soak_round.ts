@@ -14,8 +14,8 @@ import { ACTIONS } from "./actions.ts";
 import { judge, type Life, live, mayBeLeft } from "./doomed_life.ts";
 import { hammer, hammerModes } from "./hammer.ts";
 import { LIVE_ACTIONS } from "./live_actions.ts";
-import { Model } from "./model.ts";
-import { expectSame, Program } from "./program.ts";
+import { carriedWith, Model } from "./model.ts";
+import { expectCarried, expectSame, Program } from "./program.ts";
 
 /** What was done, and how often. */
 export class Tally {
@@ -126,6 +126,7 @@ export class SoakRound {
       using loom = Loom.openSync(this.#directory, { ...options, dryRun: true });
       const bytes = new Uint8Array(loom.buffer);
       expectSame(bytes, this.#saved, "what a dry run sees");
+      expectCarried(loom, carriedWith.get(this.#saved));
       bytes.fill(1);
       loom.saveSync();
     }
