@@ -142,6 +142,9 @@ export function* leaveJournal(
     const control = yield* perform(storage.open(join(directory, FILES.control), "update"));
     try {
       yield* writePatch(journal.source, journal, image);
+      // A save that was never committed may have had what a page was before: whether the
+      // image carries it is told by that page's checksum, which must not come before the page.
+      if (journal.torn) yield* perform(image.file.sync());
       yield* perform(control.truncate(HEADER_BYTES));
       yield* writeFully(control, retiredControl(HEADER_BYTES), 0);
       if (journal.attachment) attachment.note(journal.attachment);

@@ -101,6 +101,15 @@ export const JOURNAL_WORKLOADS: Record<string, Workload> = {
       }
     },
   },
+  "content that goes back and forth, in the journal": {
+    options: SMALL,
+    run(world) {
+      for (let count = 0; count < 6; count++) {
+        world.repeat(count % 2, ...range(3));
+        world.save();
+      }
+    },
+  },
   "what saves in the journal carry": {
     options: SHADOWED,
     async run(world) {

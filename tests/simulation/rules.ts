@@ -241,6 +241,12 @@ export const RULES: Record<string, Rule> = {
       call.previous === `look at ${FILES.image}`
     ),
   },
+  "beside a torn record the image is durable before its checksums are written": {
+    workload: "content that goes back and forth, in the journal",
+    breach: without((call) =>
+      isSync(call) && call.name === FILES.image && call.previous === `look at ${FILES.image}`
+    ),
+  },
   "what a journal's saves carried is durable before the image needs that no more": {
     workload: "what saves in the journal carry",
     oneKilledIn: 8,
