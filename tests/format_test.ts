@@ -1,10 +1,21 @@
 /** The files on disk, byte for byte. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Loom, LoomError } from "../mod.ts";
+import { murmurHash3 } from "../src/checksum.ts";
 import { decodeControl, encodeControl } from "../src/patch.ts";
 import { copyDirectory, sameBytes } from "./support/contents.ts";
 import { doomed } from "./support/doomed.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import {
+  DURABLE,
+  FEW_WORDS,
+  LAST,
+  live,
+  namesIn,
+  opened,
+  PATCHES,
+  putBack,
+} from "./support/journals.ts";
 import { controlOf, memoryOf, writePatch } from "./support/patches.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import {
@@ -18,9 +29,6 @@ import {
 
 const PAGE = 16384;
 const SIZE = 1 << 21;
-
-const namesIn = (directory: string) =>
-  [...Deno.readDirSync(directory)].map(({ name }) => name).sort();
 
 /** A patch of the seed's own making: 16 pages in all; pages 2, 5, 6 and 7. */
 const CONTROL = {
@@ -205,4 +213,33 @@ Deno.test("a directory of the default page size is refused with any other", () =
   const error = assertThrows(open, LoomError, "16384");
   assertEquals([error.code, error.path], ["PAGE_SIZE", directory.path]);
   assertEquals(namesIn(directory.path), ["checksums.bin", "image.bin"]);
+});
+
+Deno.test("an older Loom is kept out for as long as the journal counts, and no longer", () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  const head = () => {
+    const view = new DataView(Deno.readFileSync(`${home}/checksums.bin`).buffer);
+    return [view.getUint32(4, true), view.getBigUint64(80, true) !== 0n];
+  };
+  live(home, killed, FEW_WORDS, undefined, [], (index) => {
+    assertEquals(head(), index < PATCHES ? [1, false] : [3, true], `save ${index}`);
+  });
+  assertEquals(head(), [1, false]);
+});
+
+Deno.test("a journal of the version before is brought to the image too", () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  // That version knew runs alone, and had no page whole.
+  const states = live(home, killed, FEW_WORDS);
+  putBack(killed, states[DURABLE]);
+  const path = `${killed}/checksums.bin`;
+  const checksums = Deno.readFileSync(path);
+  const words = new Uint32Array(checksums.buffer, 0, 128);
+  assertEquals(words[1], 3);
+  words[1] = 2;
+  words[127] = murmurHash3(checksums.subarray(0, 508));
+  Deno.writeFileSync(path, checksums);
+  assertEquals(opened(killed, states[LAST]), "applied");
 });

@@ -10,10 +10,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
-import { Attachment } from "../src/attachment.ts";
-import { murmurHash3 } from "../src/checksum.ts";
 import { SystemError } from "../src/errors.ts";
-import { runSync } from "../src/protocol.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import {
@@ -32,7 +29,6 @@ import {
   options,
   PAGE,
   PATCHES,
-  putBack,
   recordsIn,
   save,
   savesOf,
@@ -198,59 +194,6 @@ for (const life of LIVES) {
   });
 }
 
-Deno.test("a save in the journal that carries something waits for the disk once", async () => {
-  using temporary = temporaryDirectory();
-  const storage = new FailingStorage();
-  await using loom = openSyncOn(storage, `${temporary.path}/home`, options);
-  const bytes = new Uint8Array(loom.buffer);
-  for (let save = 0; save <= PATCHES; save++) {
-    bytes.fill(save + 1, 0, 3 * PAGE);
-    loom.saveSync();
-  }
-  const carry = async (attachment: Uint8Array, isSync: boolean) => {
-    const before = storage.calls.length;
-    await (isSync ? loom.saveSync({ attachment }) : loom.save({ attachment }));
-    assertEquals(loom.attachment ?? new Uint8Array(), attachment);
-    return storage.calls.slice(before).filter((call) => call.startsWith("sync"));
-  };
-  // The first makes a file for it to go to in the end.
-  assertEquals(await carry(new Uint8Array(5000), true), ["sync home", "sync journal.bin"]);
-  for (const [index, length] of [9, 5000, 0, 1].entries()) {
-    // Also where nothing else has changed.
-    if (index < 2) bytes[PAGE]++;
-    const attachment = new Uint8Array(length).fill(index);
-    assertEquals(await carry(attachment, index % 2 === 0), ["sync journal.bin"]);
-  }
-  // What is too long for a record is not for the journal.
-  const before = storage.calls.length;
-  await carry(new Uint8Array(9 << 20), true);
-  assertEquals(storage.calls.slice(before).includes("write journal.bin"), false);
-});
-
-Deno.test("space is reserved for what leaves the journal, again where it was given back", () => {
-  using temporary = temporaryDirectory();
-  const storage = new FailingStorage();
-  const attachment = runSync(Attachment.open(storage, temporary.path, "update"));
-  const reserved: string[] = [];
-  const leave = (...lengths: number[]) => {
-    const from = storage.calls.length;
-    for (const length of lengths) {
-      runSync(attachment.reserve(length));
-      attachment.note(new Uint8Array(length));
-    }
-    runSync(attachment.leaveJournal(1n));
-    runSync(attachment.promote());
-    reserved.push(storage.calls.slice(from).filter((call) => /^reserve/.test(call)).join());
-  };
-  leave(5000, 4000, 5000, 1);
-  leave(1, 2, 2);
-  leave(5000);
-  leave(2);
-  const space = ["attachment.0", "attachment.1"].map((name) => `reserve space for ${name}`);
-  assertEquals(reserved, [space[0], `${space[1]},${space[1]}`, space[0], ""]);
-  runSync(attachment.close());
-});
-
 Deno.test("a save in the journal writes no more of the image than blocks that changed", async () => {
   using temporary = temporaryDirectory();
   const storage = new FailingStorage();
@@ -324,35 +267,6 @@ Deno.test("where pages change as a whole those that don't are found all the same
       else assertLess(few.bytes, pages * PAGE + 64 * pages);
     }
   }
-});
-
-Deno.test("an older Loom is kept out for as long as the journal counts, and no longer", () => {
-  using temporary = temporaryDirectory();
-  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
-  const head = () => {
-    const view = new DataView(Deno.readFileSync(`${home}/checksums.bin`).buffer);
-    return [view.getUint32(4, true), view.getBigUint64(80, true) !== 0n];
-  };
-  live(home, killed, FEW_WORDS, options, [], (index) => {
-    assertEquals(head(), index < PATCHES ? [1, false] : [3, true], `save ${index}`);
-  });
-  assertEquals(head(), [1, false]);
-});
-
-Deno.test("a journal of the version before is brought to the image too", () => {
-  using temporary = temporaryDirectory();
-  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
-  // That version knew runs alone, and had no page whole.
-  const states = live(home, killed, FEW_WORDS);
-  putBack(killed, states[DURABLE]);
-  const path = `${killed}/checksums.bin`;
-  const checksums = Deno.readFileSync(path);
-  const words = new Uint32Array(checksums.buffer, 0, 128);
-  assertEquals(words[1], 3);
-  words[1] = 2;
-  words[127] = murmurHash3(checksums.subarray(0, 508));
-  Deno.writeFileSync(path, checksums);
-  assertEquals(opened(killed, states[LAST]), "applied");
 });
 
 Deno.test("a patch that was committed beside a journal at rest is not forgotten", () => {
