@@ -303,8 +303,9 @@ export function* conditions(
     met.push({ kind: "patch", key: BigInt(control.checksum) });
   }
   if (image) met.push(yield* conditionOf(image));
-  const identity = image?.checksums?.identity;
-  if (identity) met.push({ kind: "journal", key: identity.journal });
+  // Where the image is adopted no more is known than what was found.
+  const journal = image?.checksums?.identity?.journal ?? image?.journal;
+  if (journal !== undefined) met.push({ kind: "journal", key: journal });
   return met;
 }
 

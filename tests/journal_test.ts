@@ -339,12 +339,12 @@ for (const [what, { life, settings, journals }] of Object.entries(KILLS)) {
     let done = 0;
     // Vere knows neither these files nor any page size but its own.
     const unknown = settings.pageSize ? [] : ["journal.bin", "checksums.bin"];
-    const kill = (without: string[]) => {
+    const kill = (without: string[], adopt = false) => {
       copyDirectory(home, killed);
       for (const name of namesIn(killed)) {
         if (without.includes(name)) Deno.removeSync(`${killed}/${name}`);
       }
-      const loom = Loom.openSync(killed, settings);
+      const loom = Loom.openSync(killed, { ...settings, adopt });
       const image = new Uint8Array(loom.buffer, 0, loom.stats().imagePages * loom.pageSize);
       const state = states.findIndex((state) => sameBytes(state, image));
       // Vere's loom may carry more than its image, and the journal's is gone.
@@ -356,7 +356,9 @@ for (const [what, { life, settings, journals }] of Object.entries(KILLS)) {
     };
     const storage = new FailingStorage(({ action }) => {
       const isSaving = states.length > done + 1;
-      if (isSaving && /^(write|sync|truncate)/.test(action)) [[], unknown].forEach(kill);
+      if (!isSaving || !/^(write|sync|truncate)/.test(action)) return;
+      for (const without of [[], unknown]) kill(without);
+      kill([], true);
     });
     using loom = openSyncOn(storage, home, settings);
     for (const pages of life.saves) {
