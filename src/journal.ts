@@ -50,10 +50,13 @@ function inBlocks(bytes: number): number {
   return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
+function entriesFor(pages: number, carried?: number): number {
+  return pages + (carried === undefined ? 0 : 1);
+}
+
 /** How long the head of so many pages is, and of bytes besides. */
 export function headLength(pages: number, carried?: number): number {
-  const entries = pages + (carried === undefined ? 0 : 1);
-  return inBlocks((HEADER_WORDS + ENTRY_WORDS * entries) * 4);
+  return inBlocks((HEADER_WORDS + ENTRY_WORDS * entriesFor(pages, carried)) * 4);
 }
 
 /** How long the body is that has so many words, and so many bytes after them. */
@@ -70,7 +73,7 @@ export function encodeHead(
 ): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(headLength(pages.length, carried));
   const words = wordsOf(bytes);
-  const entries = pages.length + (carried === undefined ? 0 : 1);
+  const entries = entriesFor(pages.length, carried);
   words[1] = MAGIC;
   new BigUint64Array(bytes.buffer, 8, 1)[0] = journal;
   words.set([sequence, total, entries, bodyChecksum], 4);

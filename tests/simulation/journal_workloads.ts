@@ -1,5 +1,6 @@
 /** What programs do to a disk whose saves go to a journal, or are patches between such. */
 import type { Workload } from "./workload.ts";
+import type { World } from "./world.ts";
 
 /** Sixteen pages of the system's size. */
 const SMALL = { size: 1 << 16, pageSize: 4096 };
@@ -16,6 +17,20 @@ const FAILING_AFTER_JOURNAL: [string, number][] = [
 ];
 
 const range = (count: number) => Array.from({ length: count }, (_, n) => n);
+
+/** Saves until the journal has some, lets one fail at a call, and saves again. */
+function saveAfterUndone(world: World, call: string, prepare = (_count: number) => {}): void {
+  for (let count = 0; count < 4; count++) {
+    world.save();
+    world.write(count);
+    prepare(count);
+  }
+  world.failToSave(call);
+  if (world.random.oneIn(2)) world.close();
+  world.write(world.random.below(5));
+  world.save();
+  world.close();
+}
 
 export const JOURNAL_WORKLOADS: Record<string, Workload> = {
   "saves in the journal": {
@@ -75,17 +90,7 @@ export const JOURNAL_WORKLOADS: Record<string, Workload> = {
     options: SMALL,
     run(world) {
       world.write(...range(4));
-      for (const call of FAILING_JOURNAL_CALLS) {
-        for (let count = 0; count < 4; count++) {
-          world.save();
-          world.write(count);
-        }
-        world.failToSave(call);
-        if (world.random.oneIn(2)) world.close();
-        world.write(world.random.below(5));
-        world.save();
-        world.close();
-      }
+      for (const call of FAILING_JOURNAL_CALLS) saveAfterUndone(world, call);
     },
   },
   "saves in the journal that fail after their commit": {
@@ -135,18 +140,11 @@ export const JOURNAL_WORKLOADS: Record<string, Workload> = {
       world.write(...range(4));
       const calls = ["open attachment.", "reserve space for attachment."];
       for (const [index, call] of [...calls, ...FAILING_JOURNAL_CALLS].entries()) {
-        for (let count = 0; count < 4; count++) {
-          world.save();
-          world.write(count);
+        saveAfterUndone(world, call, (count) => {
           // The first that carries something makes the file.
           if (count === 2 && index > 0) world.carry(30);
-        }
-        world.carry(40);
-        world.failToSave(call);
-        if (world.random.oneIn(2)) world.close();
-        world.write(world.random.below(5));
-        world.save();
-        world.close();
+          if (count === 3) world.carry(40);
+        });
       }
     },
   },
