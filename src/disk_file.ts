@@ -317,7 +317,7 @@ export function syncing(
     path,
     sync: () => {
       const { files, areNames, end } = begin();
-      end(native.loom_sync_together(Int32Array.from(files), files.length, areNames));
+      end(native.loom_sync_together(new Int32Array(files), files.length, areNames));
     },
     async: async () => {
       const { files, areNames, end } = begin();

@@ -127,9 +127,10 @@ export class HeldPages {
     };
     const answer = (result: number, questions: Uint32Array) => {
       checked(result, "compare");
-      const lengths = new Uint32Array(count);
-      const checksums = new Uint32Array(count);
-      const spans = new Uint32Array(count);
+      const words = new ArrayBuffer(QUESTION_WORDS * count * 4);
+      const [lengths, checksums, spans] = [0, 1, 2].map((at) =>
+        new Uint32Array(words, at * count * 4, count)
+      );
       for (let index = 0, at = 0; index < count; index++, at += QUESTION_WORDS) {
         spans[index] = questions[at];
         lengths[index] = questions[at + 1];

@@ -64,18 +64,19 @@ export function bodyLength(words: number, carried = 0): number {
   return inBlocks(words * 4) + inBlocks(carried);
 }
 
-/** A record's head. */
+/** Writes a record's head, which takes all of `bytes`. */
 export function encodeHead(
+  bytes: Uint8Array<ArrayBuffer>,
   journal: bigint,
   sequence: number,
   { total, pages, checksums, lengths, carried }: RecordContent,
   bodyChecksum: number,
-): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(headLength(pages.length, carried));
+): void {
+  bytes.fill(0);
   const words = wordsOf(bytes);
   const entries = entriesFor(pages.length, carried);
   words[1] = MAGIC;
-  new BigUint64Array(bytes.buffer, 8, 1)[0] = journal;
+  new BigUint64Array(bytes.buffer, bytes.byteOffset + 8, 1)[0] = journal;
   words.set([sequence, total, entries, bodyChecksum], 4);
   let at = HEADER_WORDS;
   for (let index = 0; index < pages.length; index++, at += ENTRY_WORDS) {
@@ -85,7 +86,6 @@ export function encodeHead(
   }
   if (carried !== undefined) words.set([ATTACHMENT, 0, carried], at);
   words[0] = sealOf(bytes, entries);
-  return bytes;
 }
 
 function sealOf(head: Uint8Array, entries: number): number {

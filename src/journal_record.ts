@@ -90,7 +90,7 @@ export class JournalRecord implements Disposable {
    * @param content the pages, or null where the region has them and nobody writes
    */
   *add(pages: number[], content: Uint8Array<ArrayBuffer> | null): Protocol<Differences> {
-    const numbers = Uint32Array.from(pages);
+    const numbers = new Uint32Array(pages);
     const found = this.#areWhole && (yield* this.#sample(numbers, content)) ||
       (yield* this.#compare(numbers, content, () => true)).found;
     for (const [index, length] of found.lengths.entries()) {
@@ -132,8 +132,12 @@ export class JournalRecord implements Disposable {
     using old = region.lend(pages.length * pageSize);
     const base = yield* this.#read(pages, old.bytes, isWanted);
     const found = yield* perform(region.held.differences(pages, content, base, into));
-    const compared = found.lengths.filter((_, index) => isWanted(index));
-    this.#areWhole = compared.filter((length) => length === WHOLE).length * 2 > compared.length;
+    let [compared, whole] = [0, 0];
+    for (const [index, length] of found.lengths.entries()) {
+      if (isWanted(index)) compared++;
+      if (isWanted(index) && length === WHOLE) whole++;
+    }
+    this.#areWhole = whole * 2 > compared;
     return { found, base };
   }
 
@@ -168,12 +172,12 @@ export class JournalRecord implements Disposable {
     if (carried) bytes.set(carried, attachment);
     const body = bytes.subarray(this.#start, end);
     const sum = bodyChecksumOf(this.region.checksums(body, BLOCK_BYTES));
-    const lengths = Uint32Array.from(this.#lengths);
+    const lengths = new Uint32Array(this.#lengths);
     const record: RecordContent = { ...content, lengths, carried: carried?.length };
-    const head = encodeHead(journal, sequence, record, sum);
-    const first = this.#start - 2 * head.length;
-    bytes.set(head, first);
-    bytes.set(head, first + head.length);
+    const first = this.#start - this.headsLength;
+    const again = (first + this.#start) / 2;
+    encodeHead(bytes.subarray(first, again), journal, sequence, record, sum);
+    bytes.copyWithin(again, first, again);
     return bytes.subarray(first, end);
   }
 

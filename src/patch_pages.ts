@@ -51,8 +51,8 @@ export class PatchPages {
   content(): PatchContent {
     return {
       total: this.plan.total,
-      pages: Uint32Array.from(this.pages),
-      checksums: Uint32Array.from(this.#checksums),
+      pages: new Uint32Array(this.pages),
+      checksums: new Uint32Array(this.#checksums),
     };
   }
 
@@ -175,6 +175,13 @@ export class PatchPages {
       yield* write(pieces, position);
       position += batch.length * region.pageSize;
     }
+  }
+
+  /** Whether applying it takes no more than one write of one block: a kill can't tear that. */
+  get isAppliedAtOnce(): boolean {
+    const { old, total } = this.plan;
+    const bytes = this.#changed?.reduce((sum, { length }) => sum + length, 0) ?? Infinity;
+    return total === old && bytes <= BLOCK_BYTES;
   }
 
   /** Writes what has changed of the pages to the image, from memory and not from the patch. */

@@ -189,7 +189,8 @@ export function* save(
   try {
     if (progress.committed) {
       if (plan.total < plan.old) releaseTail(target, plan, settings.hold);
-      if (journaled) yield* shadow(target, patch, content);
+      const isShadowed = journaled && needsShadow(target, patch, settings.hold);
+      if (isShadowed) yield* shadow(target, patch, content);
       image.file.isPatient = journaled && !journal.isHurried;
       yield* patch.apply();
       yield* patch.note();
@@ -199,7 +200,7 @@ export function* save(
       clock.lap("apply");
       if (journaled) {
         image.countSaves(1);
-        yield* files.retire(true);
+        if (isShadowed) yield* files.retire(true);
         yield* journal.makeRoom(record!, target);
         journal.catchUp();
         clock.lap("sync");
@@ -300,13 +301,21 @@ function recordFor(
   return new JournalRecord(region, image, most, journal.areWhole, carried);
 }
 
-/** Leaves a patch for Vere, which knows no journal, nor any other page size. */
+/**
+ * Whether a patch has to be left for Vere, which knows no journal, nor any other page size:
+ * not where a kill leaves the image with the save before or with this one, of which the
+ * program has not been told by then.
+ */
+function needsShadow({ region }: SaveTarget, patch: PatchPages, hold: boolean): boolean {
+  return region.pageSize === DEFAULT_PAGE_SIZE && (hold || !patch.isAppliedAtOnce);
+}
+
+/** Leaves a patch for Vere, of a save that the journal has committed. */
 function* shadow(
   { files, region }: SaveTarget,
   patch: PatchPages,
   content: PatchContent,
 ): Protocol<void> {
-  if (region.pageSize !== DEFAULT_PAGE_SIZE) return;
   const copy = patch.copy(patch.pages, (pieces, position) => files.append(pieces, position));
   yield* files.shadow(content, region.pageSize, copy);
 }

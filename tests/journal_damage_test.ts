@@ -6,7 +6,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { Loom } from "../mod.ts";
 import { checksumPages, murmurHash3 } from "../src/checksum.ts";
 import { Disk } from "../src/disk.ts";
-import { bodyChecksumOf, encodeHead, WHOLE } from "../src/journal.ts";
+import { bodyChecksumOf, encodeHead, headLength, WHOLE } from "../src/journal.ts";
 import { mend } from "../src/mend.ts";
 import { native } from "../src/native.ts";
 import { runSync } from "../src/protocol.ts";
@@ -214,7 +214,8 @@ function forge(
   const blocks = new Uint32Array(body.length / 4096);
   checksumPages(new Uint32Array(body.buffer), 1024, blocks);
   const content = { total, pages, checksums, lengths, carried: length };
-  const head = encodeHead(number, 0, content, bodyChecksumOf(blocks));
+  const head = new Uint8Array(headLength(said.length, length));
+  encodeHead(head, number, 0, content, bodyChecksumOf(blocks));
   const whole = said.filter(([, words]) => words === "whole").map(([page]) =>
     changed.subarray(page * PAGE, (page + 1) * PAGE)
   );

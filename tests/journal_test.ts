@@ -231,6 +231,38 @@ Deno.test("a save in the journal writes no more of the image than blocks that ch
   assertEquals([corrupt, different], [[], []]);
 });
 
+Deno.test("a patch is left for Vere where a kill could tear the save, or lose what was told", async () => {
+  for (const pageSize of [PAGE, 4096]) {
+    using temporary = temporaryDirectory();
+    const storage = new FailingStorage();
+    using loom = openSyncOn(storage, `${temporary.path}/home`, { ...options, pageSize });
+    const words = new Uint32Array(loom.buffer, 0, 4 * PAGE / 4);
+    for (let save = 0; save <= PATCHES; save++) loom.saveSync(void words.fill(save + 1));
+    const [block, page] = [4096 / 4, PAGE / 4];
+    // Words that change, whether in one block of the image.
+    const changes: [number[], boolean][] = [
+      [[0], true],
+      [[block, 2 * block - 1], true],
+      [[block - 1, block], false],
+      [[0, page], false],
+      [[words.length + 5], false],
+    ];
+    for (const [places, isOneBlock] of changes) {
+      for (const isSync of [true, false]) {
+        const before = storage.calls.length;
+        const all = new Uint32Array(loom.buffer);
+        for (const place of places) all[place]++;
+        const { written } = isSync ? loom.saveSync() : await loom.save();
+        assert(written > 0);
+        const calls = storage.calls.slice(before);
+        const patch = calls.filter((call) => /^write (memory|control)/.test(call));
+        const isLeft = pageSize === PAGE && !(isOneBlock && isSync);
+        assertEquals(patch.length > 0, isLeft, `${places}, in the call: ${isSync}, ${calls}`);
+      }
+    }
+  }
+});
+
 Deno.test("where pages change as a whole those that don't are found all the same", async () => {
   using temporary = temporaryDirectory();
   const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
@@ -307,6 +339,16 @@ const KILLS: Record<string, { life: Life; settings: LoomOptions; journals: numbe
     life: {
       ...FEW_WORDS,
       saves: [[0, 1, 2, 3, 4], [0], [0, 1, 2, 3, 6], [1, 2, 3, 4, 6, 9], [0, 1, 3, 5, 6]],
+    },
+    settings: options,
+    journals: 2,
+  },
+  "saves of a word each, or two": {
+    life: {
+      ...FEW_WORDS,
+      change: (page, number, save) =>
+        page[save % 2 * (page.length - 1)] = 64 * save + number + 1,
+      saves: [[0, 1, 2], [1], [0], [0], [2], [0, 2], [1], [1], [3], [3], [0]],
     },
     settings: options,
     journals: 2,
