@@ -4,7 +4,6 @@
  *
  * Seed: _ce_loom_mapf, _ce_loom_mapf_ephemeral, _ce_loom_blit, _ce_ephemeral_open.
  */
-import { runsOfBits } from "./bitmap.ts";
 import type { OpenDirectory, PendingPatch } from "./directory.ts";
 import { LoomError } from "./errors.ts";
 import { type Image, READ_PAGES } from "./image.ts";
@@ -65,8 +64,8 @@ export function* loadRegion(
 }
 
 function contentOf(region: Region): LoadedRegion["origin"] {
-  const pages = [...runsOfBits(region.states.touched(0), 0, region.pages)].flatMap(
-    ({ first, count }) => Array.from({ length: count }, (_, index) => first + index),
+  const pages = region.states.touched(0).flatMap(({ first, count }) =>
+    Array.from({ length: count }, (_, index) => first + index)
   );
   return pages.map((page) => ({ page, bytes: region.bytes(page, 1).slice() }));
 }
@@ -143,7 +142,7 @@ class Scratch {
 
   /** Copies what the region holds already, which is nothing if it was just made. */
   *fill(region: Region): Protocol<void> {
-    for (const { first, count } of runsOfBits(region.states.touched(0), 0, region.pages)) {
+    for (const { first, count } of region.states.touched(0)) {
       yield* writeFully(this.file, region.bytes(first, count), first * region.pageSize);
     }
   }

@@ -137,7 +137,7 @@ export class Loom implements Disposable, AsyncDisposable {
     const { freeSpace, health, region } = this.#state;
     if (freeSpace.watermarks) return freeSpace.watermarks.low;
     if (health.closed) return 0;
-    return region.states.touchedEnd() * this.pageSize;
+    return region.states.touchedEnd(region.imagePages) * this.pageSize;
   }
 
   /** Where the stack begins, in bytes. Until the program sets it, the end of the loom. */

@@ -25,12 +25,19 @@ export class PageStates {
   }
 
   /** Runs of pages in `first..end` that were or may have been written. */
-  *writableRuns(first: number, end: number): Generator<Run> {
-    const alone = endOfBits(this.words.opened) === 0;
-    const words = alone
-      ? this.words.dirty
-      : this.words.dirty.map((word, at) => word | this.words.opened[at]);
-    yield* runsOfBits(words, first, end);
+  writableRuns(first: number, end: number): Iterable<Run> {
+    const { dirty, opened } = this.words;
+    return runsOfBits(
+      this.areOpened ? dirty.map((word, at) => word | opened[at]) : dirty,
+      first,
+      end,
+    );
+  }
+
+  /** Whether pages were opened that were perhaps not written. */
+  get areOpened(): boolean {
+    const { opened, imagePages } = this.words;
+    return endOfBits(opened.subarray(0, wordsFor(imagePages))) > 0;
   }
 
   /** Runs of pages in `first..end` that were written, or may have been where that can't be told. */
@@ -45,9 +52,9 @@ export class PageStates {
    * were only opened: they may have been written too where that can't be told.
    */
   count(): { dirty: number; opened: number } {
-    const { imagePages, pages } = this.words;
+    const { imagePages } = this.words;
     const dirty = countBits(this.words.dirty, 0, imagePages) +
-      countBits(this.touched(imagePages), 0, pages - imagePages);
+      this.touched(imagePages).reduce((sum, { count }) => sum + count, 0);
     const opened = countBits(
       this.words.opened.map((word, at) => word & ~this.words.dirty[at]),
       0,
@@ -56,20 +63,27 @@ export class PageStates {
     return { dirty, opened };
   }
 
-  /** A bit for each page from `first` on: whether it was ever touched. */
-  touched(first: number): Uint32Array {
-    const count = this.words.pages - first;
-    const bitmap = new Uint32Array(new ArrayBuffer(Math.max(1, wordsFor(count)) * 4));
-    if (count > 0) {
-      checkedMemory(this.native.loom_touched(this.slot, first, count, bitmap), "inspect");
-    }
-    return bitmap;
+  /** Runs of pages from `first` on that were ever touched. */
+  touched(first: number): Run[] {
+    const count = this.touchedEnd(first) - first;
+    if (count === 0) return [];
+    const bitmap = new Uint32Array(new ArrayBuffer(wordsFor(count) * 4));
+    this.#askTouched(first, count, bitmap);
+    return Array.from(
+      runsOfBits(bitmap, 0, count),
+      (run) => ({ first: first + run.first, count: run.count }),
+    );
   }
 
-  /** The page after the last one that is in the image or was ever touched. */
-  touchedEnd(): number {
-    const { imagePages } = this.words;
-    return imagePages + endOfBits(this.touched(imagePages));
+  /** The page after the last one that was ever touched, of those from `first` on. */
+  touchedEnd(first: number): number {
+    return first + this.#askTouched(first, this.words.pages - first, null);
+  }
+
+  #askTouched(first: number, count: number, bitmap: Uint32Array<ArrayBuffer> | null): number {
+    if (count === 0) return 0;
+    const asked = this.native.loom_touched(this.slot, first, count, bitmap);
+    return checkedMemory(asked, "inspect");
   }
 
   /** A bit for each of some pages: whether the kernel has copied it from the image. */

@@ -87,11 +87,12 @@ export class PatchPages {
   /** Gives the pages back as they were: dirty, and all the program's. */
   putBack(): void {
     const { region } = this.target;
+    const { opened, runs, written, old } = this.plan;
     region.held.letGo();
-    for (const { first, count } of this.#areSealed ? this.plan.runs : []) {
-      region.openDirty(first, count);
-    }
-    region.imagePages = this.plan.old;
+    // Where it isn't known which of those that were opened were written, all may have been.
+    const dirty = opened ? runs : written;
+    for (const { first, count } of this.#areSealed ? dirty : []) region.openDirty(first, count);
+    region.imagePages = old;
   }
 
   /** Adds the pages that changed to a record; false where they don't fit one. */

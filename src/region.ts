@@ -7,7 +7,7 @@
  * Seed: _ce_loom_track, _ce_loom_protect, _ce_loom_mapf, _ce_loom_mapf_ephemeral,
  * u3e_toss, u3e_yolo, u3e_foul.
  */
-import { endOfBits, fillBits } from "./bitmap.ts";
+import { fillBits } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
 import { GuardPage } from "./guard_page.ts";
 import { HeldPages } from "./held_pages.ts";
@@ -17,13 +17,11 @@ import { Mappings } from "./mappings.ts";
 import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
+import { faultsBeforeAll, PAGES_AHEAD } from "./opening_ahead.ts";
 import { PageStates } from "./page_states.ts";
 import { SharedWords } from "./shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
 import { detachBuffer, largestSize } from "./wasm_memory.ts";
-
-/** How many pages a fault may open where faults come thick. */
-const PAGES_AHEAD = 16;
 
 /** Regions stay reachable while the fault handler knows their address. */
 const attached = new Set<Region>();
@@ -169,12 +167,16 @@ export class Region {
       this.native.loom_is_at(this.#slot, this.#start()) === 1;
   }
 
-  /** Brings the dirty set up to date, where faults alone don't. */
-  refresh(): void {
+  /**
+   * Brings the dirty set up to date, where faults alone don't. Says whether pages may have
+   * been written that aren't in it.
+   */
+  refresh(): boolean {
     this.follow();
-    const told = this.tracker.name === "signal" &&
-      endOfBits(this.words.opened) === 0;
+    const { areOpened } = this.states;
+    const told = this.tracker.name === "signal" && !areOpened;
     if (!told) checkedMemory(this.tracker.refresh(this.#slot), "inspect");
+    return areOpened;
   }
 
   /**
@@ -316,6 +318,17 @@ export class Region {
     checkedMemory(this.tracker.open(this.#slot, 0, pages), "mprotect");
     fillBits(this.words.opened, 0, pages, true);
     this.guard.closeAmong(0, pages);
+  }
+
+  /**
+   * Has the handler prepare for as many writes until the next save as there were until this
+   * one. Of pages that have memory of their own it can't be told which were written, so all
+   * are opened only where most are written anyway.
+   */
+  expectWrites(pages: number): void {
+    const { imagePages, words, tracker } = this;
+    const canTell = tracker.exact && (!this.hasOwn || pages > imagePages * 3 / 4);
+    words.openAllAfter = canTell ? faultsBeforeAll(pages, imagePages * this.pageSize) : 0;
   }
 
   /** Whether pages can stay in memory of their own when they are clean. */

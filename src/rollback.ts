@@ -2,7 +2,6 @@
  * Rollback, as a protocol: memory becomes again what the last save left, or what
  * was opened where nothing was saved yet. Only pages that were written are touched.
  */
-import { runsOfBits } from "./bitmap.ts";
 import type { Image } from "./image.ts";
 import { READ_PAGES } from "./image.ts";
 import { type LoadedRegion, overlay } from "./load.ts";
@@ -45,9 +44,7 @@ function clear(region: Region, first: number): void {
   if (count === 0) return;
   // Freeing the space of a scratch file is a hint, and zeros are not.
   if (region.hasScratch) {
-    for (const run of runsOfBits(region.states.touched(first), 0, count)) {
-      region.bytes(first + run.first, run.count).fill(0);
-    }
+    for (const run of region.states.touched(first)) region.bytes(run.first, run.count).fill(0);
   }
   region.discard(first, count);
 }

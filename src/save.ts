@@ -6,7 +6,7 @@
  *
  * Seed: u3e_save, _ce_patch_compose.
  */
-import { countBits, endOfBits, runsOfBits, wordsFor } from "./bitmap.ts";
+import { countBits, wordsFor } from "./bitmap.ts";
 import { LoomError, messageOf } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
@@ -251,24 +251,27 @@ function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
   const { opened } = region.words;
   const later = hold && !isFree && region.catchesWrites && region.tracker.exact &&
     countBits(opened, 0, region.imagePages) > MANY_OPENED;
-  if (!later) region.refresh();
+  const areOpened = later || region.refresh();
   const old = image.pages;
   const touched = region.states.touched(old);
   const total = watermarks
     ? pagesFor(watermarks.low, region.pageSize)
-    : old + endOfBits(touched);
+    : touched.reduce((_, { first, count }) => first + count, old);
   const kept = Math.min(old, total);
-  const runs = [...region.states.writableRuns(0, kept)];
-  const plan: Plan = { old, total, candidates: [], free: [], runs };
+  const written = [...region.states.dirtyRuns(0, kept)];
+  const runs = areOpened ? [...region.states.writableRuns(0, kept)] : [...written];
+  const plan: Plan = { old, total, candidates: [], free: [], written, runs };
   if (later) plan.opened = opened.slice(0, wordsFor(old));
-  // All are listed before the program is asked about any, which may write on.
-  const dirty = later ? runs : [...region.states.dirtyRuns(0, kept)];
   // Pages beyond the image that were never touched become holes; so do those that turn
   // out to be all zeros.
-  const added = runsOfBits(touched, 0, Math.max(0, total - old));
-  for (const run of dirty) consider(plan, run, isFree);
-  for (const { first, count } of added) consider(plan, { first: old + first, count }, isFree);
-  if (total > old) runs.push({ first: old, count: total - old });
+  // All are listed before the program is asked about any, which may write on.
+  for (const run of later ? runs : written) consider(plan, run, isFree);
+  for (const { first, count } of touched.filter(({ first }) => first < total)) {
+    consider(plan, { first, count: Math.min(count, total - first) }, isFree);
+  }
+  if (total > old) {
+    for (const list of [runs, written]) list.push({ first: old, count: total - old });
+  }
   return plan;
 }
 

@@ -33,6 +33,8 @@ export interface Plan {
   opened?: Uint32Array;
   /** Dirty pages that the program says are free. */
   free: number[];
+  /** Runs of pages that were written, as far as that can be told. */
+  written: Run[];
   /** Runs of pages that stop being clean or dirty as they were: all that settle must touch. */
   runs: Run[];
 }

@@ -6,7 +6,7 @@
  *
  * Seed: _ce_loom_mapf, _ce_loom_protect, u3e_toss, as u3e_save uses them.
  */
-import { fillBits, hasBit, runsOfBits } from "./bitmap.ts";
+import { fillBits, runsOfBits } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
 import { discardFree } from "./free_space.ts";
 import { type Run, runsOf } from "./layout.ts";
@@ -72,8 +72,13 @@ export function* settle(
   if (held) region.refresh();
   if (remap && region.keepsOwn) {
     const dense = [...runsOf(pages.pages)].filter(({ count }) => count >= DENSE_PAGES);
-    if (!held) { for (const { first, count } of dense) region.protectClean(first, count); }
-    yield* mapClean(target, changeOwn(region, plan, dense), held);
+    // Pages that were opened, and not written, have nothing to give back.
+    const changed = held ? plan.runs : plan.written;
+    if (!held) {
+      region.protectAll(countPages(plan.runs) > countPages(changed) ? plan.runs : dense);
+    }
+    yield* mapClean(target, changeOwn(region, changed, plan.total, dense), held);
+    if (!held) region.expectWrites(countPages(changed));
   } else if (remap && held && !region.tracker.protects) {
     mapAsHeld(target, plan, pages);
   } else if (remap) {
@@ -86,6 +91,10 @@ export function* settle(
   if (!watermarks) return;
   if (held) region.guard.post();
   else discardFree(region, watermarks);
+}
+
+function countPages(runs: Run[]): number {
+  return runs.reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Maps runs from the image; beside the program only what it has not written meanwhile. */
@@ -118,7 +127,7 @@ function mapStillClean(region: Region, descriptor: number, runs: Run[]): void {
  * again, and need not be copied then. Lists the other pages of the save, and those that
  * the save before left so and this one didn't.
  */
-function changeOwn(region: Region, { runs, total }: Plan, dense: Run[]): Run[] {
+function changeOwn(region: Region, runs: Run[], total: number, dense: Run[]): Run[] {
   const { own } = region.words;
   if (!region.hasOwn && dense.length === 0) return runs;
   region.hasOwn = dense.length > 0;
@@ -145,13 +154,14 @@ function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages)
   }
   region.mapClean(image.file.descriptor, [...runsOf(same)]);
   if (total <= old) return;
-  const touched = region.states.touched(old);
   const written: { page: number; bytes: Uint8Array }[] = [];
-  for (let page = old; page < total; page++) {
-    if (!hasBit(touched, page - old) || pages.isAsHeld(page)) continue;
-    const bytes = region.bytes(page, 1);
-    const changed = region.held.has(page) || !isZero(bytes);
-    if (changed) written.push({ page, bytes: bytes.slice() });
+  for (const { first, count } of region.states.touched(old)) {
+    for (let page = first; page < Math.min(first + count, total); page++) {
+      if (pages.isAsHeld(page)) continue;
+      const bytes = region.bytes(page, 1);
+      const changed = region.held.has(page) || !isZero(bytes);
+      if (changed) written.push({ page, bytes: bytes.slice() });
+    }
   }
   region.mapClean(image.file.descriptor, [{ first: old, count: total - old }]);
   for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);

@@ -44,6 +44,13 @@ fn is_dense(state: &State, page: u32, most: u32) -> bool {
     state.count_dirty(first, most) >= enough
 }
 
+/// Whether so much is written between two saves that one fault for all of the image costs
+/// less than one for each page.
+fn is_dense_everywhere(state: &State) -> bool {
+    let faults = state.load(Word::OpenAllAfter);
+    faults != 0 && state.load(Word::RecentFaults) > faults
+}
+
 /// How many pages the fault in `page`, which is marked dirty already, opens: 1 while
 /// faults are few and mappings many.
 ///
@@ -52,7 +59,13 @@ fn is_dense(state: &State, page: u32, most: u32) -> bool {
 /// can be told later which of them were written (TypeScript sets `MostAhead` then).
 pub fn run_length(state: &State, page: u32) -> u32 {
     let most = state.load(Word::MostAhead);
-    let ahead = if is_dense(state, page, most) { most } else { 1 };
+    let ahead = if is_dense_everywhere(state) {
+        u32::MAX
+    } else if is_dense(state, page, most) {
+        most
+    } else {
+        1
+    };
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()
         .map(|region| u64::from(region.state.load(Word::Mappings)))

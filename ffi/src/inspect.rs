@@ -19,32 +19,56 @@ pub fn close(file: c_int) {
 }
 
 /// Sets the bit of every page of a run that was ever touched, in a bitmap whose
-/// first bit stands for `first`. Where the kernel can't tell, all bits are set.
+/// first bit stands for `first`, unless it is null. Where the kernel can't tell, all bits are
+/// set. Returns how many pages there are from `first` to the last that was touched.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_touched(slot: u32, first: u32, count: u32, bitmap: *mut u32) -> i32 {
     let Some(region) = Region::at(slot).filter(|region| region.contains(first, count)) else {
         return -libc::EINVAL;
     };
-    // SAFETY: the caller passes a bitmap with a bit for each of the pages, as FFI
-    // buffers are: aligned, alive and unshared during the call.
-    let bitmap = unsafe { core::slice::from_raw_parts_mut(bitmap, count.div_ceil(32) as usize) };
-    bitmap.fill(0);
-    let mark = |bitmap: &mut [u32], page: u32| {
-        if page >= first && page - first < count {
-            bitmap[((page - first) / 32) as usize] |= 1 << ((page - first) % 32);
-        }
+    let mut found = Found {
+        first,
+        end: 0,
+        bitmap: if bitmap.is_null() {
+            &mut []
+        } else {
+            // SAFETY: the caller passes a bitmap with a bit for each of the pages, as FFI
+            // buffers are: aligned, alive and unshared during the call.
+            unsafe { core::slice::from_raw_parts_mut(bitmap, count.div_ceil(32) as usize) }
+        },
     };
+    found.bitmap.fill(0);
     let known = pagemap::scan(&region, first, count, &pagemap::TOUCHED, |page| {
-        mark(bitmap, page)
+        found.mark(page)
     }) == 0
-        || read_pagemap(&region, first, count, |page| mark(bitmap, page));
+        || read_pagemap(&region, first, count, |page| found.mark(page));
     if !known {
-        bitmap.fill(u32::MAX);
+        (first..first + count).for_each(|page| found.mark(page));
     }
     if region.scratch >= 0 {
-        mark_data(&region, first, count, |page| mark(bitmap, page));
+        mark_data(&region, first, count, |page| found.mark(page));
     }
-    0
+    found.end.min(count) as i32
+}
+
+/// Pages that were found among those from `first` on.
+struct Found<'a> {
+    first: u32,
+    /// How many there are to the last of them.
+    end: u32,
+    bitmap: &'a mut [u32],
+}
+
+impl Found<'_> {
+    fn mark(&mut self, page: u32) {
+        let Some(index) = page.checked_sub(self.first) else {
+            return;
+        };
+        self.end = self.end.max(index + 1);
+        if let Some(word) = self.bitmap.get_mut(index as usize / 32) {
+            *word |= 1 << (index % 32);
+        }
+    }
 }
 
 /// /proc/self/pagemap, one word a system page: for kernels without the scan.

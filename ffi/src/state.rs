@@ -56,6 +56,9 @@ pub enum Word {
     MostAhead = 13,
     /// How many threads are about to copy a page aside.
     Keeping = 14,
+    /// After so many faults since the last save the next opens all of the image; 0: none
+    /// does.
+    OpenAllAfter = 15,
 }
 
 /// A region's shared words. Copying it copies the pointer only.

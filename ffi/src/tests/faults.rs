@@ -76,6 +76,31 @@ fn where_faults_come_thick_neighbours_are_opened_too() {
 }
 
 #[test]
+fn where_writes_are_dense_everywhere_one_fault_opens_the_image() {
+    let loom = Loom::new(4096);
+    loom.clean(4000);
+    loom.set(Word::OpenAllAfter, 10);
+    let pages: Vec<u32> = (0..11).map(|count| count * 311 % 4000).collect();
+    for &page in &pages[..10] {
+        loom.write(page, 1);
+    }
+    assert_eq!(loom.region().state.opened_runs().count(), 0);
+    loom.write(pages[10], 1);
+    let state = loom.region().state;
+    assert!((0..4000).all(|page| state.is_writable(page)));
+    assert_eq!(state.opened_runs().last(), Some((0, 4000)));
+    for page in 0..4000 {
+        loom.write(page, 2);
+    }
+    assert_eq!(loom.word(Word::Faults), 11);
+    assert_eq!(loom.dirty(), {
+        let mut sorted = pages;
+        sorted.sort_unstable();
+        sorted
+    });
+}
+
+#[test]
 fn touching_opens_pages_for_the_kernel() {
     let mut source = temporary(&[7; PAGE]);
     let loom = Loom::new(8);

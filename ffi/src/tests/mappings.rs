@@ -98,11 +98,13 @@ fn touched_pages_are_those_that_were_written() {
     // A read alone maps the zero page, which is no content.
     assert_eq!(loom.read(50), 0);
     let mut bitmap = [0u32; 4];
-    assert_eq!(loom_touched(loom.slot, 0, 100, bitmap.as_mut_ptr()), 0);
+    assert_eq!(loom_touched(loom.slot, 0, 100, bitmap.as_mut_ptr()), 100);
     assert_eq!(bitmap, [0b11000, 0, 1, 0b1000]);
     assert_eq!(loom_discard(loom.slot, 60, 40), 0);
-    assert_eq!(loom_touched(loom.slot, 0, 100, bitmap.as_mut_ptr()), 0);
+    assert_eq!(loom_touched(loom.slot, 0, 100, bitmap.as_mut_ptr()), 5);
     assert_eq!(bitmap, [0b11000, 0, 0, 0]);
+    assert_eq!(loom_touched(loom.slot, 2, 98, std::ptr::null_mut()), 3);
+    assert_eq!(loom_touched(loom.slot, 5, 95, std::ptr::null_mut()), 0);
 }
 
 #[test]
