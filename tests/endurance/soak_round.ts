@@ -61,6 +61,8 @@ export class SoakRound {
     this.#random = new Random(seed);
     this.#directory = `${path}/loom`;
     this.#pageSize = this.#random.pick([4096, 16384, 16384, 65536]);
+    // A first save that brings nothing else than what it carries is told by that.
+    carriedWith.set(this.#saved, undefined);
   }
 
   async run(lives: number): Promise<void> {
