@@ -127,6 +127,7 @@ export class Image {
 
   /** Makes the file exactly so many pages long: cut off, or grown by a hole. */
   *resize(pages: number): Protocol<void> {
+    if (pages === this.pages && !this.#reserved) return;
     const size = yield* perform(this.file.size());
     if (size !== pages * this.pageSize) {
       yield* perform(this.file.truncate(pages * this.pageSize));

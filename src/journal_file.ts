@@ -13,7 +13,7 @@ import {
   SHORTEST_BYTES,
 } from "./journal.ts";
 import type { JournalRecord } from "./journal_record.ts";
-import { countCommon, FILES, join, type Run, runsOf } from "./layout.ts";
+import { countCommon, countPages, FILES, join, type Run, runsOf } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import type { PatchFiles } from "./patch_files.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -110,7 +110,7 @@ export class JournalFile {
     carries: boolean,
     { image, files }: Surroundings,
   ): boolean {
-    const pages = candidates.reduce((sum, { count }) => sum + count, 0);
+    const pages = countPages(candidates);
     const bytes = pages * image.pageSize;
     const fits = this.isWanted && (pages > 0 || carries) && total >= image.pages &&
       (bytes <= ANY_PAGES_BYTES ||

@@ -80,6 +80,11 @@ export function* runsOf(
   }
 }
 
+/** How many pages are in runs. */
+export function countPages(runs: readonly Run[]): number {
+  return runs.reduce((sum, { count }) => sum + count, 0);
+}
+
 /** How many pages are in runs of both lists, each of which rises. */
 export function countCommon(left: readonly Run[], right: readonly Run[]): number {
   let [count, at] = [0, 0];

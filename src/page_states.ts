@@ -3,7 +3,7 @@
  * have been, which were ever touched, and which the kernel has copied. Only looks.
  */
 import { countBits, endOfBits, hasBit, runsOfBits, wordsFor } from "./bitmap.ts";
-import type { Run } from "./layout.ts";
+import { countPages, type Run } from "./layout.ts";
 import { borrow } from "./lent_memory.ts";
 import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
@@ -54,7 +54,7 @@ export class PageStates {
   count(): { dirty: number; opened: number } {
     const { imagePages } = this.words;
     const dirty = countBits(this.words.dirty, 0, imagePages) +
-      this.touched(imagePages).reduce((sum, { count }) => sum + count, 0);
+      countPages(this.touched(imagePages));
     const opened = countBits(
       this.words.opened.map((word, at) => word & ~this.words.dirty[at]),
       0,

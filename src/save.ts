@@ -11,10 +11,10 @@ import { LoomError, messageOf } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
 import { JournalRecord } from "./journal_record.ts";
-import { DEFAULT_PAGE_SIZE, pagesFor, type Run, runsOf } from "./layout.ts";
+import { countPages, DEFAULT_PAGE_SIZE, pagesFor, type Run, runsOf } from "./layout.ts";
 import { checksumOfControl, type PatchContent } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
-import type { Protocol } from "./protocol.ts";
+import { perform, type Protocol, turn } from "./protocol.ts";
 import type { Region } from "./region.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
 import { releaseTail, settle } from "./settle.ts";
@@ -142,6 +142,10 @@ export function* save(
       if (target.watermarks) discardFree(region, target.watermarks);
     }
     clock.lap("collect");
+    if (settings.hold && countPages(plan.candidates) > MANY_HELD) {
+      // The call has taken long enough: first come those who wait for a turn by now.
+      for (let count = 0; count < 2; count++) yield* perform(turn());
+    }
     yield* image.expectUntouched();
     journaled = record !== undefined && (yield* patch.record(record)) &&
       (yield* progress.undisturbed(journal.admit(record, target)));
@@ -242,6 +246,8 @@ export function emptyReport(imagePages: number): SaveReport {
   return { written: 0, skipped: 0, unchanged: 0, truncated: 0, imagePages, bytes: 0, ms };
 }
 
+/** From so many on, pages take a while to hold. */
+const MANY_HELD = 1024;
 /** From so many on, pages opened ahead are looked at when they are written, not at the call. */
 const MANY_OPENED = 256;
 
@@ -300,8 +306,7 @@ function recordFor(
 ): JournalRecord | undefined {
   const { region, image, journal } = target;
   if (!journal.wants(candidates, total, carried !== undefined, target)) return undefined;
-  const most = candidates.reduce((sum, { count }) => sum + count, 0);
-  return new JournalRecord(region, image, most, journal.areWhole, carried);
+  return new JournalRecord(region, image, countPages(candidates), journal.areWhole, carried);
 }
 
 /**

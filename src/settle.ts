@@ -9,7 +9,7 @@
 import { fillBits, runsOfBits } from "./bitmap.ts";
 import { isZero } from "./checksum.ts";
 import { discardFree } from "./free_space.ts";
-import { type Run, runsOf } from "./layout.ts";
+import { countPages, type Run, runsOf } from "./layout.ts";
 import type { PatchPages } from "./patch_pages.ts";
 import { perform, type Protocol, turn } from "./protocol.ts";
 import type { Region } from "./region.ts";
@@ -91,10 +91,6 @@ export function* settle(
   if (!watermarks) return;
   if (held) region.guard.post();
   else discardFree(region, watermarks);
-}
-
-function countPages(runs: Run[]): number {
-  return runs.reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Maps runs from the image; beside the program only what it has not written meanwhile. */
