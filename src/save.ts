@@ -4,14 +4,14 @@
  * the image, and make the pages clean again.
  * Before the commit a failure undoes everything; after it the loom has failed.
  *
- * Seed: u3e_save, _ce_patch_compose.
+ * Seed: u3e_save.
  */
-import { countBits, wordsFor } from "./bitmap.ts";
+import { collect } from "./collect.ts";
 import { LoomError, messageOf } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
 import { JournalRecord } from "./journal_record.ts";
-import { countPages, DEFAULT_PAGE_SIZE, pagesFor, type Run, runsOf } from "./layout.ts";
+import { countPages, DEFAULT_PAGE_SIZE, runsOf } from "./layout.ts";
 import { checksumOfControl, type PatchContent } from "./patch.ts";
 import { PatchPages } from "./patch_pages.ts";
 import { perform, type Protocol, turn } from "./protocol.ts";
@@ -248,56 +248,6 @@ export function emptyReport(imagePages: number): SaveReport {
 
 /** From so many on, pages take a while to hold. */
 const MANY_HELD = 1024;
-/** From so many on, pages opened ahead are looked at when they are written, not at the call. */
-const MANY_OPENED = 256;
-
-/** Which pages are dirty, and how long will the image be? */
-function collect(target: SaveTarget, { isFree, hold }: SaveSettings): Plan {
-  const { region, image, watermarks } = target;
-  const { opened } = region.words;
-  const later = hold && !isFree && region.catchesWrites && region.tracker.exact &&
-    countBits(opened, 0, region.imagePages) > MANY_OPENED;
-  const areOpened = later || region.refresh();
-  const old = image.pages;
-  const touched = region.states.touched(old);
-  const total = watermarks
-    ? pagesFor(watermarks.low, region.pageSize)
-    : touched.reduce((_, { first, count }) => first + count, old);
-  const kept = Math.min(old, total);
-  const written = [...region.states.dirtyRuns(0, kept)];
-  const runs = areOpened ? [...region.states.writableRuns(0, kept)] : [...written];
-  const plan: Plan = { old, total, candidates: [], free: [], written, runs };
-  if (later) plan.opened = opened.slice(0, wordsFor(old));
-  // Pages beyond the image that were never touched become holes; so do those that turn
-  // out to be all zeros.
-  // All are listed before the program is asked about any, which may write on.
-  for (const run of later ? runs : written) consider(plan, run, isFree);
-  for (const { first, count } of touched.filter(({ first }) => first < total)) {
-    consider(plan, { first, count: Math.min(count, total - first) }, isFree);
-  }
-  if (total > old) {
-    for (const list of [runs, written]) list.push({ first: old, count: total - old });
-  }
-  return plan;
-}
-
-/** Notes a run of dirty pages: those to write, and those that are free. */
-function consider(
-  plan: Plan,
-  run: Run,
-  isFree: ((page: number) => boolean) | undefined,
-): void {
-  if (!isFree) {
-    plan.candidates.push(run);
-    return;
-  }
-  const used: number[] = [];
-  for (let page = run.first; page < run.first + run.count; page++) {
-    (isFree(page) ? plan.free : used).push(page);
-  }
-  for (const { first, count } of runsOf(used)) plan.candidates.push({ first, count });
-}
-
 /** What to try to put a save in, where the journal may take it. */
 function recordFor(
   target: SaveTarget,
