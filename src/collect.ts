@@ -1,30 +1,28 @@
 /**
- * What a save has to do: which pages are dirty, which of them are free, and how long the
- * image will be. Looks, and asks the program; changes nothing.
+ * What a save has to do: which pages are dirty, and how long the image will be. Only looks.
  *
  * Seed: _ce_patch_compose.
  */
 import { countBits, wordsFor } from "./bitmap.ts";
-import { pagesFor, type Run, runsOf } from "./layout.ts";
+import { cutAt, pagesFor, type Run, runsOf } from "./layout.ts";
 import type { Plan, SaveTarget } from "./save_plan.ts";
-
-/** How to find out. */
-export interface CollectSettings {
-  isFree?: (page: number) => boolean;
-  /** Whether the pages will be held. */
-  hold: boolean;
-}
 
 /** From so many on, pages opened ahead are looked at when they are written, not at the call. */
 const MANY_OPENED = 256;
 
-/** Finds out what a save has to do. From now on the program must not write, or be held. */
-export function collect(target: SaveTarget, { isFree, hold }: CollectSettings): Plan {
-  const { region, image, watermarks } = target;
-  // The program may write while it is asked: what is dirty is listed after that.
-  const free = isFree ? freePages(target, isFree) : new Set<number>();
+/**
+ * Finds out what a save has to do.
+ *
+ * @param free pages that the program needs no more; undefined: it wasn't asked
+ * @param hold whether the pages will be held
+ */
+export function collect(
+  { region, image, watermarks }: SaveTarget,
+  free: ReadonlySet<number> | undefined,
+  hold: boolean,
+): Plan {
   const { opened } = region.words;
-  const later = hold && !isFree && region.catchesWrites && region.tracker.exact &&
+  const later = hold && !free && region.catchesWrites && region.tracker.exact &&
     countBits(opened, 0, region.imagePages) > MANY_OPENED;
   const areOpened = later || region.refresh();
   const old = image.pages;
@@ -46,27 +44,9 @@ export function collect(target: SaveTarget, { isFree, hold }: CollectSettings): 
   return plan;
 }
 
-/** Asks the program about every dirty page that would be saved. */
-function freePages(
-  { region, image, watermarks }: SaveTarget,
-  isFree: (page: number) => boolean,
-): Set<number> {
-  region.refresh();
-  const end = watermarks ? pagesFor(watermarks.low, region.pageSize) : region.pages;
-  const dirty = [
-    ...region.states.dirtyRuns(0, Math.min(image.pages, end)),
-    ...cutAt(end, region.states.touched(image.pages)),
-  ];
-  const free = new Set<number>();
-  for (const { first, count } of dirty) {
-    for (let page = first; page < first + count; page++) if (isFree(page)) free.add(page);
-  }
-  return free;
-}
-
 /** Notes a run of dirty pages: those to write, and those that are free. */
-function consider(plan: Plan, run: Run, free: Set<number>): void {
-  if (free.size === 0) {
+function consider(plan: Plan, run: Run, free: ReadonlySet<number> | undefined): void {
+  if (!free) {
     plan.candidates.push(run);
     return;
   }
@@ -75,12 +55,6 @@ function consider(plan: Plan, run: Run, free: Set<number>): void {
     (free.has(page) ? plan.free : used).push(page);
   }
   for (const { first, count } of runsOf(used)) plan.candidates.push({ first, count });
-}
-
-/** The runs up to a page. */
-function cutAt(end: number, runs: Run[]): Run[] {
-  return runs.filter(({ first }) => first < end)
-    .map(({ first, count }) => ({ first, count: Math.min(count, end - first) }));
 }
 
 function endOf(runs: Run[], otherwise: number): number {

@@ -80,6 +80,12 @@ export function* runsOf(
   }
 }
 
+/** The parts of runs that lie before a page. */
+export function cutAt(end: number, runs: readonly Run[]): Run[] {
+  return runs.filter(({ first }) => first < end)
+    .map(({ first, count }) => ({ first, count: Math.min(count, end - first) }));
+}
+
 /** How many pages are in runs. */
 export function countPages(runs: readonly Run[]): number {
   return runs.reduce((sum, { count }) => sum + count, 0);

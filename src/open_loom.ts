@@ -7,6 +7,7 @@
  */
 import { backup, backupAsFound, type BackupOptions, type BackupReport } from "./backup.ts";
 import { type OpenDirectory, openDirectory } from "./directory.ts";
+import { freePages } from "./free_pages.ts";
 import { FreeSpace } from "./free_space.ts";
 import { messageOf } from "./errors.ts";
 import { type Guest, startGuest } from "./guest.ts";
@@ -27,6 +28,7 @@ import {
   type SaveReport,
   type SaveSettings,
 } from "./save.ts";
+import type { SaveOptions } from "./save_options.ts";
 import type { SaveTarget } from "./save_plan.ts";
 import { quietly, type Storage } from "./storage.ts";
 import { largestSize } from "./wasm_memory.ts";
@@ -90,12 +92,17 @@ export class OpenLoom {
   }
 
   /** Saves what changed; a dry run only says that it did. */
-  *save(settings: SaveSettings, progress: SaveProgress): Protocol<SaveReport> {
+  *save(
+    { isFree, ...settings }: SaveSettings & Pick<SaveOptions, "isFree">,
+    progress: SaveProgress,
+  ): Protocol<SaveReport> {
     if (this.settings.dryRun) return emptyReport(this.region.imagePages);
     this.#validate("before", false);
+    // From then on no code of the program's runs in this call.
+    const free = isFree && freePages(this.region, this.freeSpace.watermarks, isFree);
     const { watermarks } = this.freeSpace;
     const attachment = this.guest?.read() ?? settings.attachment;
-    const report = yield* save(this.#target(), { ...settings, attachment }, progress);
+    const report = yield* save(this.#target(), { ...settings, free, attachment }, progress);
     // What there is to go back to from now on.
     this.freeSpace.noteSaved(watermarks);
     this.loaded.origin = undefined;

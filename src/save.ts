@@ -66,7 +66,8 @@ export interface SaveReport {
 
 /** How to save. */
 export interface SaveSettings {
-  isFree?: (page: number) => boolean;
+  /** Pages that the program needs no more; undefined: it wasn't asked. */
+  free?: ReadonlySet<number>;
   /** What to carry besides pages from this save on; undefined: what there was. */
   attachment?: Uint8Array<ArrayBuffer>;
   /** Hold the pages as they are, so that the program can go on while they are written. */
@@ -130,7 +131,7 @@ export function* save(
     ? settings.attachment
     : undefined;
   const clock = new Clock();
-  const plan = collect(target, settings);
+  const plan = collect(target, settings.free, settings.hold);
   const patch = new PatchPages(target, plan);
   using record = recordFor(target, plan, carried);
   let journaled = false;

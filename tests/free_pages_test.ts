@@ -72,3 +72,27 @@ for (const tracker of TRACKERS) {
     }
   }
 }
+
+for (const tracker of TRACKERS) {
+  Deno.test(`${tracker}: where a program sets the watermarks while it is asked holds`, async () => {
+    using temporary = temporaryDirectory();
+    using loom = Loom.openSync(temporary.path, { size: PAGES * PAGE, tracker, validate: true });
+    const words = new Uint32Array(loom.buffer);
+    words.fill(1, 0, 8 * PAGE / 4);
+    loom.setWatermarks(8 * PAGE);
+    for (const [end, isSync] of [[16, true], [24, false], [12, true], [9, false]] as const) {
+      loom.saveSync();
+      words[PAGE]++;
+      const isFree = () => {
+        loom.setWatermarks(end * PAGE);
+        words[(end - 1) * PAGE / 4] = end;
+        return false;
+      };
+      const { imagePages } = isSync ? loom.saveSync({ isFree }) : await loom.save({ isFree });
+      assertEquals([imagePages, loom.low], [end, end * PAGE]);
+      assertEquals(words[(end - 1) * PAGE / 4], end);
+      const image = Deno.readFileSync(`${temporary.path}/image.bin`);
+      assert(sameBytes(image, new Uint8Array(loom.buffer, 0, end * PAGE)));
+    }
+  });
+}
