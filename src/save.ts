@@ -247,8 +247,9 @@ export function emptyReport(imagePages: number): SaveReport {
   return { written: 0, skipped: 0, unchanged: 0, truncated: 0, imagePages, bytes: 0, ms };
 }
 
-/** From so many on, pages take a while to hold. */
+/** So many pages take a while to hold. */
 const MANY_HELD = 1024;
+
 /** What to try to put a save in, where the journal may take it. */
 function recordFor(
   target: SaveTarget,
