@@ -10,6 +10,8 @@ import type { Life } from "./doomed_life.ts";
 import { carriedWith, Model } from "./model.ts";
 import { type Place, Program } from "./program.ts";
 
+const SECTOR_BYTES = 512;
+
 const life: Life = JSON.parse(Deno.args[0]);
 const { doom } = life;
 
@@ -22,8 +24,10 @@ let torn = false;
 const storage = new FailingStorage(({ action, name, length }) => {
   if (torn) return die();
   if (doom?.call !== `${action} ${name}` || met++ < doom.after) return;
-  torn = doom.torn && length > 1;
-  return torn ? 1 + new Random(life.seed).below(length - 1) : die();
+  // A sector is written as a whole, or not at all.
+  const sectors = Math.floor((length - 1) / SECTOR_BYTES);
+  torn = doom.torn && sectors > 0;
+  return torn ? (1 + new Random(life.seed).below(sectors)) * SECTOR_BYTES : die();
 });
 
 const loom = openSyncOn(storage, life.directory, life.options);
