@@ -78,7 +78,7 @@ export function* settle(
       region.protectAll(countPages(plan.runs) > countPages(changed) ? plan.runs : dense);
     }
     yield* mapClean(target, changeOwn(region, changed, plan.total, dense), held);
-    if (!held) region.expectWrites(countPages(changed));
+    if (!held) region.expectWrites(pages.pages.length);
   } else if (remap && held && !region.tracker.protects) {
     mapAsHeld(target, plan, pages);
   } else if (remap) {

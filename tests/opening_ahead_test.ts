@@ -98,8 +98,10 @@ testOpening(
   "what is in memory of its own is opened where most was written",
   (loom, expectImage) => {
     const words = new Uint32Array(loom.buffer);
+    // At last there is nothing dense any more.
+    const most = PAGES - 20;
     for (
-      const [count, faults] of [[PAGES - 20, undefined], [PAGES - 20, PRECISE + 1]] as const
+      const [count, faults] of [[most], [most, 33], [DENSE, 33], [DENSE, 33], [5, 5], [60, 60]]
     ) {
       const before = loom.stats().faults;
       for (let page = 0; page < count; page++) words[(page * 7 % PAGES) * PAGE / 4]++;
