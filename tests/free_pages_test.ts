@@ -79,20 +79,28 @@ for (const tracker of TRACKERS) {
     using loom = Loom.openSync(temporary.path, { size: PAGES * PAGE, tracker, validate: true });
     const words = new Uint32Array(loom.buffer);
     words.fill(1, 0, 8 * PAGE / 4);
-    loom.setWatermarks(8 * PAGE);
+    const [stack, last] = [PAGES - 10, PAGES * PAGE / 4 - 1];
+    loom.setWatermarks(8 * PAGE, stack * PAGE);
     for (const [end, isSync] of [[16, true], [24, false], [12, true], [9, false]] as const) {
       loom.saveSync();
       words[PAGE]++;
-      const isFree = () => {
-        loom.setWatermarks(end * PAGE);
+      words[last]++;
+      const asked: number[] = [];
+      const isFree = (page: number) => {
+        asked.push(page);
+        loom.setWatermarks(end * PAGE, stack * PAGE);
         words[(end - 1) * PAGE / 4] = end;
         return false;
       };
       const { imagePages } = isSync ? loom.saveSync({ isFree }) : await loom.save({ isFree });
       assertEquals([imagePages, loom.low], [end, end * PAGE]);
       assertEquals(words[(end - 1) * PAGE / 4], end);
+      assert(asked.length > 0 && asked.every((page) => page < stack), `${asked}`);
       const image = Deno.readFileSync(`${temporary.path}/image.bin`);
       assert(sameBytes(image, new Uint8Array(loom.buffer, 0, end * PAGE)));
+      loom.setWatermarks(5 * PAGE);
+      loom.rollbackSync();
+      assertEquals([loom.low, loom.high], [end * PAGE, stack * PAGE]);
     }
   });
 }

@@ -346,9 +346,10 @@ const KILLS: Record<string, { life: Life; settings: LoomOptions; journals: numbe
   "saves of a word each, or two": {
     life: {
       ...FEW_WORDS,
+      // Pages from the eighth on are touched, and make the image longer by a hole.
       change: (page, number, save) =>
-        page[save % 2 * (page.length - 1)] = 64 * save + number + 1,
-      saves: [[0, 1, 2], [1], [0], [0], [2], [0, 2], [1], [1], [3], [3], [0]],
+        page[save % 2 * (page.length - 1)] = number < 8 ? 64 * save + number + 1 : 0,
+      saves: [[0, 1, 2], [1], [0], [0], [2], [0, 2], [1], [3], [3], [1, 8], [0], [2, 9]],
     },
     settings: options,
     journals: 2,

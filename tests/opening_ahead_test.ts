@@ -1,5 +1,5 @@
 /** How many pages a fault opens, and that the dirty set stays exact whatever was opened. */
-import { assert, assertEquals, assertGreater } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { Loom } from "../mod.ts";
 import { sameBytes } from "./support/contents.ts";
 import { Random } from "./support/random.ts";
@@ -23,92 +23,128 @@ function somePages(count: number, random: Random): number[] {
   return [...pages];
 }
 
-/** Runs a test on a loom all of whose pages are clean. */
-function testOpening(
-  name: string,
-  act: (loom: Loom, expectImage: (bytes: ArrayBufferLike) => void) => unknown,
-): void {
-  Deno.test({
-    name,
-    // Both ask the page map, which older kernels have no way to ask.
-    ignore: !TRACKERS.includes("userfaultfd"),
-    async fn() {
-      using temporary = temporaryDirectory();
-      const { path } = temporary;
-      await using loom = await Loom.open(path, { size: PAGES * PAGE, validate: true });
-      new Uint32Array(loom.buffer).fill(1);
-      loom.saveSync();
-      // Those that were all written lie in memory of their own until they are not.
-      loom.saveSync();
-      await act(loom, (bytes) => {
-        assert(sameBytes(Deno.readFileSync(`${path}/image.bin`), new Uint8Array(bytes)));
-      });
-    },
-  });
+/** A loom all of whose pages are clean, and how to write to it and to look at its image. */
+class Opened {
+  readonly words: Uint32Array;
+  readonly random = new Random(3);
+
+  constructor(readonly loom: Loom, private readonly directory: string) {
+    this.words = new Uint32Array(loom.buffer);
+  }
+
+  /** Writes a word of each page. */
+  write(pages: number[]): void {
+    for (const page of pages) this.words[page * PAGE / 4 + this.random.below(PAGE / 4)]++;
+  }
+
+  /** The same, and says how many faults that took: to ask brings the dirty set up to date. */
+  faultsOf(pages: number[]): number {
+    const { faults } = this.loom.stats();
+    this.write(pages);
+    return this.loom.stats().faults - faults;
+  }
+
+  some(count: number): number[] {
+    return somePages(count, this.random);
+  }
+
+  /** Writes so much that one fault will open all of the image. */
+  makeDense(): void {
+    this.write(this.some(DENSE));
+    this.loom.saveSync();
+  }
+
+  expectImage(bytes: ArrayBufferLike = this.loom.buffer): void {
+    const image = Deno.readFileSync(`${this.directory}/image.bin`);
+    assert(sameBytes(image, new Uint8Array(bytes)));
+  }
 }
 
-testOpening(
-  "one fault opens the image where writes were dense at the last save",
-  (loom, expectImage) => {
-    const words = new Uint32Array(loom.buffer);
-    const random = new Random(3);
-    let wasDense = false;
-    for (const count of [DENSE, DENSE, DENSE, SPARSE, SPARSE, DENSE, PRECISE, DENSE, 5]) {
-      const pages = somePages(count, random);
-      const { faults } = loom.stats();
-      for (const page of pages) words[page * PAGE / 4 + random.below(PAGE / 4)]++;
-      const opened = wasDense && count > PRECISE;
-      const what = `${count} pages, dense before: ${wasDense}`;
-      assertEquals(loom.stats().faults - faults, opened ? PRECISE + 1 : count, what);
-      assertEquals(loom.stats().dirtyPages, count, what);
-      const found = saveAndList(loom);
-      assertEquals(found.pages, pages.toSorted((a, b) => a - b), what);
-      assertEquals([found.report.written, found.report.unchanged], [count, 0], what);
-      expectImage(loom.buffer);
-      assertEquals([loom.stats().dirtyPages, loom.stats().openedPages], [0, 0], what);
-      wasDense = count === DENSE;
-    }
-  },
-);
+function testOpening(name: string, act: (opened: Opened) => unknown): void {
+  for (const validate of [false, true]) {
+    Deno.test({
+      name: `${name}${validate ? ", and all is as it should be" : ""}`,
+      // The page map has to be asked, which older kernels have no way to do.
+      ignore: !TRACKERS.includes("userfaultfd"),
+      async fn() {
+        using temporary = temporaryDirectory();
+        const { path } = temporary;
+        await using loom = await Loom.open(path, { size: PAGES * PAGE, validate });
+        new Uint32Array(loom.buffer).fill(1);
+        loom.saveSync();
+        // Those that were all written lie in memory of their own until they are not.
+        loom.saveSync();
+        await act(new Opened(loom, path));
+      },
+    });
+  }
+}
 
-testOpening(
-  "while pages are held no fault opens all of the image",
-  async (loom, expectImage) => {
-    const words = new Uint32Array(loom.buffer);
-    const random = new Random(4);
-    const write = (pages: number[]) => pages.forEach((page) => words[page * PAGE / 4]++);
-    for (let round = 0; round < 3; round++) {
-      write(somePages(DENSE, random));
-      loom.saveSync();
-      write(somePages(DENSE, random));
-      const saving = loom.save();
-      const saved = loom.buffer.slice();
-      const { faults } = loom.stats();
-      write(somePages(SPARSE, random));
-      assertGreater(loom.stats().faults - faults, SPARSE / 2);
-      await saving;
-      expectImage(saved);
-      loom.saveSync();
-      expectImage(loom.buffer);
-    }
-  },
-);
+testOpening("one fault opens the image where writes were dense at the last save", (opened) => {
+  const { loom } = opened;
+  let wasDense = false;
+  for (const count of [DENSE, DENSE, DENSE, SPARSE, SPARSE, DENSE, PRECISE, DENSE, 5]) {
+    const pages = opened.some(count);
+    const what = `${count} pages, dense before: ${wasDense}`;
+    const faults = opened.faultsOf(pages);
+    assertEquals(faults, wasDense && count > PRECISE ? PRECISE + 1 : count, what);
+    assertEquals(loom.stats().dirtyPages, count, what);
+    const found = saveAndList(loom);
+    assertEquals(found.pages, pages.toSorted((a, b) => a - b), what);
+    assertEquals([found.report.written, found.report.unchanged], [count, 0], what);
+    opened.expectImage();
+    assertEquals([loom.stats().dirtyPages, loom.stats().openedPages], [0, 0], what);
+    wasDense = count === DENSE;
+  }
+});
 
-testOpening(
-  "what is in memory of its own is opened where most was written",
-  (loom, expectImage) => {
-    const words = new Uint32Array(loom.buffer);
-    // At last there is nothing dense any more.
-    const most = PAGES - 20;
-    for (
-      const [count, faults] of [[most], [most, 33], [DENSE, 33], [DENSE, 33], [5, 5], [60, 60]]
-    ) {
-      const before = loom.stats().faults;
-      for (let page = 0; page < count; page++) words[(page * 7 % PAGES) * PAGE / 4]++;
-      if (faults) assertEquals(loom.stats().faults - before, faults);
-      const { written } = loom.saveSync();
-      assertEquals(written, count);
-      expectImage(loom.buffer);
-    }
-  },
-);
+testOpening("while pages are held no fault opens all of the image", async (opened) => {
+  const { loom } = opened;
+  for (let round = 0; round < 3; round++) {
+    opened.makeDense();
+    opened.write(opened.some(DENSE));
+    const saving = loom.save();
+    const saved = loom.buffer.slice();
+    assertGreater(opened.faultsOf(opened.some(SPARSE)), SPARSE / 2);
+    await saving;
+    opened.expectImage(saved);
+    loom.saveSync();
+    opened.expectImage();
+  }
+});
+
+testOpening("what was opened is saved when a save has been undone", async (opened) => {
+  const { loom } = opened;
+  for (const isFree of [undefined, () => false]) {
+    opened.makeDense();
+    opened.write(opened.some(DENSE));
+    const controller = new AbortController();
+    const saving = loom.save({ signal: controller.signal, isFree });
+    controller.abort();
+    await assertRejects(() => saving);
+    // Of those that were not asked about it isn't known which were written.
+    assertEquals(loom.stats().dirtyPages, isFree ? DENSE : PAGES);
+    assertEquals(loom.check(), []);
+    const { written } = loom.saveSync();
+    assertEquals(written, DENSE);
+    opened.expectImage();
+  }
+});
+
+testOpening("what is in memory of its own is opened where most was written", (opened) => {
+  const { loom } = opened;
+  const most = PAGES - 20;
+  const change = (count: number) => {
+    const faults = opened.faultsOf(Array.from({ length: count }, (_, at) => at * 7 % PAGES));
+    assertEquals(loom.saveSync().written, count);
+    opened.expectImage();
+    return faults;
+  };
+  change(most);
+  // At last there is nothing dense any more.
+  assertEquals([most, DENSE, DENSE, 5, SPARSE].map(change), [33, 33, 33, 5, SPARSE]);
+  // And it isn't opened where a part of it was.
+  opened.write(Array.from({ length: DENSE }, (_, at) => at));
+  loom.saveSync();
+  assertEquals(change(SPARSE), SPARSE);
+});
