@@ -399,7 +399,7 @@ for (const [what, { life, settings, journals }] of Object.entries(KILLS)) {
     };
     const storage = new FailingStorage(({ action }) => {
       const isSaving = states.length > done + 1;
-      if (!isSaving || !/^(write|sync|truncate)/.test(action)) return;
+      if (!isSaving || !/^(write|sync|resize)/.test(action)) return;
       for (const without of [[], unknown]) kill(without);
       kill([], true);
     });
