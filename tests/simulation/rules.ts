@@ -244,7 +244,7 @@ export const RULES: Record<string, Rule> = {
   "beside a torn record the image is durable before its checksums are written": {
     workload: "content that goes back and forth, in the journal",
     breach: without((call) =>
-      isSync(call) && call.name === FILES.image && call.previous === `look at ${FILES.image}`
+      isSync(call) && call.name === FILES.image && call.previous === `resize ${FILES.image}`
     ),
   },
   "what a journal's saves carried is durable before the image needs that no more": {
