@@ -11,7 +11,6 @@ export const title = "What is avoided / what is done in its place";
 export async function measure({ directory, quick }: Setting): Promise<Figure[]> {
   return [
     await askingForTimes(directory, quick ? 5 : 101),
-    await syncingAfterWork(directory, quick ? 5 : 31),
     await largePieces(directory, quick ? 64 : 256),
     await mappingOneByOne(directory, quick ? 64 : 256),
     loadingNodeFs(quick ? 3 : 9),
@@ -59,36 +58,6 @@ async function askingForTimes(directory: string, rounds: number): Promise<Figure
   for (const { descriptor } of [memory, control, checksums, image]) fs.closeSync(descriptor);
   return {
     name: "files written and synced as in a small save, after fstat of one / without",
-    unit: "ms",
-    ours,
-    floor,
-  };
-}
-
-/**
- * A page written in place and synced, after a tenth of a millisecond of other work, as a save
- * has it, or at once after the last: a disk and a processor that have been idle are slower.
- */
-async function syncingAfterWork(directory: string, rounds: number): Promise<Figure> {
-  makeImage(directory, 8 * MIB);
-  const descriptor = fs.openSync(`${directory}/image.bin`, "r+");
-  const bytes = new Uint8Array(PAGE).fill(1);
-  let page = 0;
-  const writing = (work_ms: number) => () => {
-    let taken = 0;
-    for (let count = 0; count < 50; count++) {
-      for (const end = performance.now() + work_ms; performance.now() < end;);
-      taken += time(() => {
-        fs.writeSync(descriptor, bytes, 0, PAGE, ++page * 7919 % 512 * PAGE);
-        fs.fdatasyncSync(descriptor);
-      });
-    }
-    return taken / 50;
-  };
-  const { ours, floor } = await interleave(rounds, { ours: writing(0.1), floor: writing(0) });
-  fs.closeSync(descriptor);
-  return {
-    name: "16 KiB written in place and synced, after 0.1 ms of other work / at once",
     unit: "ms",
     ours,
     floor,
