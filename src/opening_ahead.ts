@@ -7,7 +7,7 @@
 /** So many pages, where some of them have been written since the last save. */
 export const PAGES_AHEAD = 16;
 
-/** So many system pages are opened, looked at and protected again in the time of one fault. */
+/** To open so many system pages, look at them and protect them again is taken to cost a fault. */
 const PAGES_PER_FAULT = 50;
 const SYSTEM_PAGE_BYTES = 4096;
 /** So many faults open one page each, however small the image is. */

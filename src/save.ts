@@ -144,7 +144,8 @@ export function* save(
     }
     clock.lap("collect");
     if (settings.hold && countPages(plan.candidates) > MANY_HELD) {
-      // The call has taken long enough: first come those who wait for a turn by now.
+      // The call has taken long enough. The first turn still comes before those that the
+      // program asks for right after it, the second does not.
       for (let count = 0; count < 2; count++) yield* perform(turn());
     }
     yield* image.expectUntouched();

@@ -339,6 +339,19 @@ for (const tracker of TRACKERS) {
     }
   });
 
+  Deno.test(`${tracker}: after the call of a large save the program comes first`, async () => {
+    using directory = temporaryDirectory();
+    const storage = new FailingStorage();
+    const options: LoomOptions = { size: 1 << 23, pageSize: 4096, tracker };
+    await using loom = await openOn(storage, directory.path, options);
+    new Uint8Array(loom.buffer).fill(1);
+    const before = storage.calls.length;
+    const saving = loom.save();
+    await new Promise((resolve) => setImmediate(resolve));
+    assertEquals(storage.calls.slice(before), []);
+    assertEquals((await saving).written, 2048);
+  });
+
   Deno.test(`${tracker}: timers fire while a save is under way`, async () => {
     using directory = temporaryDirectory();
     await using loom = await Loom.open(directory.path, { size: 64 << 20, tracker });

@@ -56,7 +56,7 @@ fn is_dense_everywhere(state: &State) -> bool {
 ///
 /// A signal costs far more than the write that raised it. As in the Internet
 /// Computer's memory tracker, pages are opened ahead where writes are dense, if it
-/// can be told later which of them were written (TypeScript sets `MostAhead` then).
+/// can be told later which of them were written (TypeScript sets `MostAhead` and `OpenAllAfter` then).
 pub fn run_length(state: &State, page: u32) -> u32 {
     let most = state.load(Word::MostAhead);
     let ahead = if is_dense_everywhere(state) {
