@@ -5,7 +5,7 @@ import { type Figure, interleave, type Setting, shuffled, time } from "./measure
 import { availableTrackers } from "./trackers.ts";
 
 const TARGETS = {
-  signal: { sequential: 3, random: 4.5 },
+  signal: { sequential: 1.3, random: 4.2 },
   userfaultfd: { sequential: 1.3, random: 1.3 },
 };
 

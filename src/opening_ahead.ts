@@ -5,7 +5,7 @@
  */
 
 /** So many pages, where some of them have been written since the last save. */
-export const PAGES_AHEAD = 16;
+export const PAGES_AHEAD = 32;
 
 /** To open so many system pages, look at them and protect them again is taken to cost a fault. */
 const PAGES_PER_FAULT = 50;

@@ -36,12 +36,39 @@ fn is_dense(state: &State, page: u32, most: u32) -> bool {
         return false;
     }
     let first = page - page % most;
-    let enough = if state.has_copies(first, most) {
+    let enough = if state.has_copies(first, first + most) {
         DENSE_IF_COPIED
     } else {
         DENSE
     };
     state.count_dirty(first, most) >= enough
+}
+
+/// So many pages at most are opened together where they are written one after the other.
+const MOST_IN_SEQUENCE: u32 = 128;
+
+/// How many pages, in an aligned run, are likely to be written from this one on: as many as
+/// can be written already just before it, or just after it. 1 where it is in no such place.
+fn sequence_length(state: &State, page: u32, most: u32) -> u32 {
+    if most <= 1 || state.load(Word::RecentFaults) <= PRECISE_FAULTS {
+        return 1;
+    }
+    let image_pages = state.load(Word::ImagePages);
+    let mut length = MOST_IN_SEQUENCE;
+    while length >= most {
+        let first = page - page % length;
+        let end = first + length;
+        let is_upwards =
+            page == first && first >= length && state.are_writable(first - length, first);
+        let is_downwards = page + 1 == end
+            && end + length <= image_pages
+            && state.are_writable(end, end + length);
+        if (is_upwards || is_downwards) && !state.has_copies(first, end.min(image_pages)) {
+            return length;
+        }
+        length /= 2;
+    }
+    1
 }
 
 /// Whether so much is written between two saves that one fault for all of the image costs
@@ -64,7 +91,7 @@ pub fn run_length(state: &State, page: u32) -> u32 {
     } else if is_dense(state, page, most) {
         most
     } else {
-        1
+        sequence_length(state, page, most)
     };
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()

@@ -195,11 +195,21 @@ impl State {
 
     /// Whether a fault in any of the pages would be needed to write it.
     pub fn are_closed(&self, first: u32, end: u32) -> bool {
-        [DIRTY, OPENED].iter().all(|&bitmap| {
+        self.have_none(&[DIRTY, OPENED], first, end)
+    }
+
+    /// Whether none of the pages is in any of some bitmaps.
+    fn have_none(&self, bitmaps: &[usize], first: u32, end: u32) -> bool {
+        bitmaps.iter().all(|&bitmap| {
             self.in_words(bitmap, first, end, |word, mask| {
                 word.load(Ordering::SeqCst) & mask == 0
             })
         })
+    }
+
+    /// Whether all of the pages can be written without a fault.
+    pub fn are_writable(&self, first: u32, end: u32) -> bool {
+        (first..end).all(|page| self.is_writable(page))
     }
 
     /// Notes whether pages are mapped privately from the image.
@@ -251,10 +261,10 @@ impl State {
         self.count(DIRTY, first, count)
     }
 
-    /// Whether the kernel has copied some page of an aligned run, of 32 at most, already:
-    /// it has memory of its own, or a save needs it as it is.
-    pub fn has_copies(&self, first: u32, count: u32) -> bool {
-        self.count(OWN, first, count) > 0 || self.count(HELD, first, count) > 0
+    /// Whether the kernel has copied one of the pages already: it has memory of its own, or a
+    /// save needs it as it is.
+    pub fn has_copies(&self, first: u32, end: u32) -> bool {
+        !self.have_none(&[OWN, HELD], first, end)
     }
 
     /// Runs of pages, 32 at a time, some of which were opened ahead.
