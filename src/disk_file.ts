@@ -26,7 +26,7 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
  * After so many bytes the system is told to begin writing them out: a later sync then has
  * less to wait for.
  */
-const WRITEBACK_BYTES = 4 << 20;
+const WRITEBACK_BYTES = 1 << 20;
 
 /** Writing so little takes microseconds: not worth a thread. */
 const QUICK_BYTES = 16 << 10;
