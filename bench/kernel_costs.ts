@@ -108,7 +108,7 @@ async function mappingOneByOne(directory: string, megabytes: number): Promise<Fi
   const library = native();
   const slot = library.loom_attach(bytes.subarray(0, 1), pages, PAGE, pages, words.all);
   const clean = (runs: Uint32Array<ArrayBuffer>) => {
-    const result = library.loom_renew(slot, file, runs, runs.length / 2, 1, 1);
+    const result = library.loom_renew(slot, file, runs, runs.length / 2, 1, 1, 0);
     if (result !== 0) throw new Error(`pages can't be mapped: errno ${-result}`);
   };
   clean(Uint32Array.of(0, pages));

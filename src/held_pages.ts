@@ -43,8 +43,6 @@ export class HeldPages {
       );
     }
     this.#any = true;
-    // What is held is copied before it is opened: not more of it than has to be.
-    this.words.openAllAfter = 0;
     for (const { first, count } of runs) fillBits(this.words.held, first, count, true);
   }
 

@@ -40,7 +40,7 @@ export interface VerifyReport {
 const ACCESS_NAMES = ["inaccessible", "read-only", "writable"];
 
 /**
- * Checks what must hold at every moment: clean pages are read-only, dirty ones
+ * Checks what must hold at every moment: clean pages are read-only, dirty ones and those that were opened
  * writable, all pages beyond the image dirty, and the one guard page inaccessible,
  * dirty and in the free space. At a quiet point (after open, after a save) all
  * pages of the image are clean too.
@@ -56,13 +56,14 @@ export function checkInvariants(
   const { cleanAccess } = region.tracker;
   const access = accessByPage(region);
   for (let page = 0; page < region.pages; page++) {
-    const dirty = region.states.isWritable(page);
-    const state = page === guardPage ? ACCESS.none : dirty ? ACCESS.write : cleanAccess;
+    const dirty = region.states.isDirty(page);
+    const open = region.states.isWritable(page);
+    const state = page === guardPage ? ACCESS.none : open ? ACCESS.write : cleanAccess;
     if (access[page] !== state) {
       violations.push({
         page,
         expected: `${ACCESS_NAMES[state]}, being ${
-          page === guardPage ? "the guard page" : dirty ? "dirty" : "clean"
+          page === guardPage ? "the guard page" : dirty ? "dirty" : open ? "opened" : "clean"
         }`,
         found: ACCESS_NAMES[access[page]] ?? "differing within the page",
       });
@@ -115,7 +116,7 @@ export function* verifyPages(region: Region, image: Image | undefined): Protocol
   const report: VerifyReport = { compared: 0, different: [], ...check };
   const buffer = new Uint8Array(region.pageSize);
   for (let page = 0; page < region.imagePages; page++) {
-    if (region.states.isWritable(page)) continue;
+    if (region.states.isDirty(page)) continue;
     report.compared++;
     const length = image ? yield* image.read(page, buffer) : 0;
     const same = length === region.pageSize && equalPages(region.bytes(page, 1), buffer);

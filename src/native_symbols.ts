@@ -52,6 +52,7 @@ export const SYMBOLS = {
       "u32", // how many runs
       "u32", // access, as for loom_protect
       "u32", // whether no other thread can write
+      "u32", // whether they are opened at once
     ],
     result: "i32",
   },

@@ -19,6 +19,11 @@ export class PageStates {
     private readonly tracker: PageTracker,
   ) {}
 
+  /** Whether a page was written since the last save, or may have been where that can't be told. */
+  isDirty(page: number): boolean {
+    return this.tracker.exact ? hasBit(this.words.dirty, page) : this.isWritable(page);
+  }
+
   /** Whether a page can be written without being noticed again. */
   isWritable(page: number): boolean {
     return hasBit(this.words.dirty, page) || hasBit(this.words.opened, page);

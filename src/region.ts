@@ -7,7 +7,7 @@
  * Seed: _ce_loom_track, _ce_loom_protect, _ce_loom_mapf, _ce_loom_mapf_ephemeral,
  * u3e_toss, u3e_yolo, u3e_foul.
  */
-import { fillBits } from "./bitmap.ts";
+import { fillBits, runsOfBits } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
 import { GuardPage } from "./guard_page.ts";
 import { HeldPages } from "./held_pages.ts";
@@ -17,7 +17,7 @@ import { Mappings } from "./mappings.ts";
 import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
-import { faultsBeforeAll, PAGES_AHEAD } from "./opening_ahead.ts";
+import { faultsFor, LeftOpen, PAGES_AHEAD } from "./opening_ahead.ts";
 import { PageStates } from "./page_states.ts";
 import { SharedWords } from "./shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
@@ -55,6 +55,8 @@ export class Region {
   readonly guard: GuardPage;
   /** How the kernel has it mapped. */
   readonly mappings: Mappings;
+  /** Whether it is left open from one save to the next. */
+  readonly leftOpen: LeftOpen = new LeftOpen();
   /**
    * Whether the first write to a held page can be caught. V8 makes a whole memory
    * writable when it grows, which one that was brought along may do at any moment.
@@ -204,8 +206,11 @@ export class Region {
     this.words.imagePages = pages;
   }
 
-  /** Makes pages those of a file, the image: mapped from it, read-only and clean. */
-  mapClean(descriptor: number, runs: readonly Run[]): void {
+  /**
+   * Makes pages those of a file, the image: mapped from it and clean; read-only, unless they
+   * are to be opened at once.
+   */
+  mapClean(descriptor: number, runs: readonly Run[], open = false): void {
     if (runs.length === 0) return;
     const pairs = new Uint32Array(new ArrayBuffer(runs.length * 8));
     runs.forEach(({ first, count }, index) => {
@@ -214,8 +219,15 @@ export class Region {
     });
     const { cleanAccess } = this.tracker;
     const alone = this.memory.buffer instanceof SharedArrayBuffer ? 0 : 1;
-    const { loom_renew } = this.native;
-    const result = loom_renew(this.#slot, descriptor, pairs, runs.length, cleanAccess, alone);
+    const result = this.native.loom_renew(
+      this.#slot,
+      descriptor,
+      pairs,
+      runs.length,
+      cleanAccess,
+      alone,
+      open ? 1 : 0,
+    );
     checkedMemory(result, "mmap");
     if (this.#scratch < 0) return;
     for (const { first, count } of runs) this.freeScratch(first, count);
@@ -315,20 +327,33 @@ export class Region {
     const pages = this.imagePages;
     if (pages === 0 || this.tracker.name !== "signal") return;
     this.held.keep(0, pages);
-    checkedMemory(this.tracker.open(this.#slot, 0, pages), "mprotect");
-    fillBits(this.words.opened, 0, pages, true);
-    this.guard.closeAmong(0, pages);
+    checkedMemory(this.#open(0, pages), "mprotect");
   }
 
   /**
-   * Has the handler prepare for as many writes until the next save as there were until this
-   * one. Of pages that have memory of their own it can't be told which were written, so all
-   * are opened only where most are written anyway.
+   * Opens all pages of the image that are closed and mapped from it. Those that it can't open
+   * take faults.
    */
-  expectWrites(pages: number): void {
-    const { imagePages, words, tracker } = this;
-    const canTell = tracker.exact && (!this.hasOwn || pages > imagePages * 3 / 4);
-    words.openAllAfter = canTell ? faultsBeforeAll(pages, imagePages * this.pageSize) : 0;
+  openClean(): void {
+    const { dirty, opened, own } = this.words;
+    const closed = dirty.map((word, at) => ~(word | opened[at] | own[at]));
+    for (const { first, count } of runsOfBits(closed, 0, this.imagePages)) {
+      if (this.#open(first, count) < 0) return;
+    }
+  }
+
+  /** Opens pages of the image. The bits go first: some may be open when it fails. */
+  #open(first: number, count: number): number {
+    fillBits(this.words.opened, first, count, true);
+    const result = this.tracker.open(this.#slot, first, count);
+    this.guard.closeAmong(first, count);
+    return result;
+  }
+
+  /** Whether it pays to leave all of the image open after a save of these scattered pages. */
+  staysOpen(written: readonly Run[]): boolean {
+    return this.tracker.exact &&
+      this.leftOpen.weigh(faultsFor(written), this.imagePages * this.pageSize);
   }
 
   /** Whether pages can stay in memory of their own when they are clean. */

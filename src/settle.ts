@@ -71,14 +71,7 @@ export function* settle(
   region.imagePages = plan.total;
   if (held) region.refresh();
   if (remap && region.keepsOwn) {
-    const dense = [...runsOf(pages.pages)].filter(({ count }) => count >= DENSE_PAGES);
-    // Pages that were opened, and not written, have nothing to give back.
-    const changed = held ? plan.runs : plan.written;
-    if (!held) {
-      region.protectAll(countPages(plan.runs) > countPages(changed) ? plan.runs : dense);
-    }
-    yield* mapClean(target, changeOwn(region, changed, plan.total, dense), held);
-    if (!held) region.expectWrites(pages.pages.length);
+    yield* makeClean(target, plan, pages.pages, held);
   } else if (remap && held && !region.tracker.protects) {
     mapAsHeld(target, plan, pages);
   } else if (remap) {
@@ -91,6 +84,32 @@ export function* settle(
   if (!watermarks) return;
   if (held) region.guard.post();
   else discardFree(region, watermarks);
+}
+
+/** Makes the pages of a save clean where clean pages are mapped from the image and watched. */
+function* makeClean(
+  target: SaveTarget,
+  plan: Plan,
+  pages: number[],
+  held: boolean,
+): Protocol<void> {
+  const { region, image } = target;
+  const saved = [...runsOf(pages)];
+  const dense = saved.filter(({ count }) => count >= DENSE_PAGES);
+  // Pages that were opened, and not written, have nothing to give back.
+  const changed = held ? plan.runs : plan.written;
+  const clean = () => changeOwn(region, changed, plan.total, dense);
+  if (held) {
+    region.leftOpen.reset();
+    yield* mapClean(target, clean(), held);
+  } else if (region.staysOpen(saved.filter(({ count }) => count < DENSE_PAGES))) {
+    for (const { first, count } of dense) region.protectClean(first, count);
+    region.mapClean(image.file.descriptor, clean(), true);
+    region.openClean();
+  } else {
+    region.protectAll(countPages(plan.runs) > countPages(changed) ? plan.runs : dense);
+    yield* mapClean(target, clean(), held);
+  }
 }
 
 /** Maps runs from the image; beside the program only what it has not written meanwhile. */

@@ -21,7 +21,6 @@ const LOST_PAGE = 9;
 const SCRATCH_FAILURES = 11;
 const RECENT_FAULTS = 12;
 const MOST_AHEAD = 13;
-const OPEN_ALL_AFTER = 15;
 
 const FLAG_EXHAUSTED = 1;
 const FLAG_IMAGE_LOST = 2;
@@ -142,11 +141,6 @@ export class SharedWords {
   /** How many pages a fault may open where writes are dense. */
   set mostAhead(pages: number) {
     this.all[MOST_AHEAD] = pages;
-  }
-
-  /** After how many faults since the last save one opens all of the image; 0: none does. */
-  set openAllAfter(faults: number) {
-    this.all[OPEN_ALL_AFTER] = faults;
   }
 
   /** How many mappings faults have made, as far as the handler knows. */

@@ -8,11 +8,11 @@ export interface LoomStats {
   tracker: Exclude<Tracker, "auto">;
   /** Why by this one. */
   trackerReason: string;
-  /** First writes to clean pages that were noticed since open. */
+  /** First writes to clean pages that raised a fault since open; none where they are open. */
   faults: number;
   /** Pages that were written since the last save, or may have been where that can't be told. */
   dirtyPages: number;
-  /** Pages that can be written with no further fault, being opened with a neighbour. */
+  /** Clean pages that can be written without a fault: opened with others, or left open. */
   openedPages: number;
   /** The guard page's number; null while there is none. */
   guardPage: number | null;

@@ -245,6 +245,16 @@ for (const tracker of TRACKERS) {
     pages.assertHolds((page) => page < 32);
   });
 
+  test("a write beside the guard page opens no page but its own", (directory) => {
+    using loom = openWithImage(directory, 32);
+    const pages = new Pages(loom);
+    pages.mark(4, 28);
+    assertEquals(pages.guard, 16);
+    pages.write(17, 200);
+    assertEquals(loom.stats().openedPages, 0);
+    assertEquals(loom.check(), []);
+  });
+
   for (const how of ["saveSync", "save"] as const) {
     test(`${how} cuts the image below a guard page that lies in it`, async (directory) => {
       {

@@ -386,11 +386,12 @@ for (const tracker of TRACKERS) {
   test("faults are counted once a page and save", (directory) => {
     using loom = openFilled(directory);
     const bytes = new Uint8Array(loom.buffer);
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 4; round++) {
       const { faults } = loom.stats();
-      for (let at = 0; at < 10 * PAGE; at += 64) bytes[at] = round + 1;
-      if (tracker === "signal") assertEquals(loom.stats().faults - faults, 10);
-      assertGreater(loom.saveSync().written, 8);
+      // So few that the image is not left open.
+      for (let at = 0; at < 4 * PAGE; at += 64) bytes[at] = round + 1;
+      if (tracker === "signal") assertEquals(loom.stats().faults - faults, 4);
+      assertGreater(loom.saveSync().written, 2);
     }
   });
 }

@@ -26,22 +26,29 @@ pub fn measure() {
 const PRECISE_FAULTS: u32 = 64;
 /// Dirty pages in an aligned run that make it likely that all will be written.
 const DENSE: u32 = 2;
-/// The same where the kernel has copied the pages already: it can't be told then which of
-/// those that were opened were written, and each that was not is hashed for nothing.
-const DENSE_IF_COPIED: u32 = 4;
+/// The same where a save needs some of them as they are, which are all copied aside then.
+const DENSE_IF_HELD: u32 = 4;
 
 /// Whether all of the aligned run of `most` pages around one is likely to be written.
 fn is_dense(state: &State, page: u32, most: u32) -> bool {
-    if most <= 1 || state.load(Word::RecentFaults) <= PRECISE_FAULTS {
+    if most <= 1 {
         return false;
     }
     let first = page - page % most;
-    let enough = if state.has_copies(first, first + most) {
-        DENSE_IF_COPIED
+    let end = first + most;
+    // What has memory of its own was all written before the last save.
+    let is_likely = state.has_own(first, end);
+    if !is_likely && state.load(Word::RecentFaults) <= PRECISE_FAULTS {
+        return false;
+    }
+    let enough = if state.has_held(first, end) {
+        DENSE_IF_HELD
     } else {
         DENSE
     };
-    state.count_dirty(first, most) >= enough
+    // The guard page counts as dirty, and was not written.
+    let guarded = (first..end).contains(&state.load(Word::GuardPage));
+    state.count_dirty(first, most) >= enough + u32::from(guarded)
 }
 
 /// So many pages at most are opened together where they are written one after the other.
@@ -60,10 +67,9 @@ fn sequence_length(state: &State, page: u32, most: u32) -> u32 {
         let end = first + length;
         let is_upwards =
             page == first && first >= length && state.are_writable(first - length, first);
-        let is_downwards = page + 1 == end
-            && end + length <= image_pages
-            && state.are_writable(end, end + length);
-        if (is_upwards || is_downwards) && !state.has_copies(first, end.min(image_pages)) {
+        let is_downwards =
+            page + 1 == end && end + length <= image_pages && state.are_writable(end, end + length);
+        if (is_upwards || is_downwards) && !state.has_held(first, end.min(image_pages)) {
             return length;
         }
         length /= 2;
@@ -71,24 +77,15 @@ fn sequence_length(state: &State, page: u32, most: u32) -> u32 {
     1
 }
 
-/// Whether so much is written between two saves that one fault for all of the image costs
-/// less than one for each page.
-fn is_dense_everywhere(state: &State) -> bool {
-    let faults = state.load(Word::OpenAllAfter);
-    faults != 0 && state.load(Word::RecentFaults) > faults
-}
-
 /// How many pages the fault in `page`, which is marked dirty already, opens: 1 while
 /// faults are few and mappings many.
 ///
 /// A signal costs far more than the write that raised it. As in the Internet
 /// Computer's memory tracker, pages are opened ahead where writes are dense, if it
-/// can be told later which of them were written (TypeScript sets `MostAhead` and `OpenAllAfter` then).
+/// can be told later which of them were written (TypeScript sets `MostAhead` then).
 pub fn run_length(state: &State, page: u32) -> u32 {
     let most = state.load(Word::MostAhead);
-    let ahead = if is_dense_everywhere(state) {
-        u32::MAX
-    } else if is_dense(state, page, most) {
+    let ahead = if is_dense(state, page, most) {
         most
     } else {
         sequence_length(state, page, most)

@@ -16,8 +16,9 @@ use libc::{MAP_NORESERVE, MAP_PRIVATE, PROT_WRITE, c_int};
 const GAP_PAGES: u32 = 256;
 
 /// Maps runs of pages from a file, clean: each from the offset that equals its own, and
-/// private, so that what is written there is never seen by the file. `access` is as for
-/// `loom_protect`. `alone` is 0 where other threads may be writing to the memory.
+/// private, so that what is written there is never seen by the file. `access`, for clean
+/// pages, is as for `loom_protect`; `opened` is 1 where these are to be opened at once.
+/// `alone` is 0 where other threads may be writing to the memory.
 ///
 /// # Safety
 /// `runs` has `count` pairs of a first page and how many there are.
@@ -29,8 +30,10 @@ pub unsafe extern "C" fn loom_renew(
     count: u32,
     access: u32,
     alone: u32,
+    opened: u32,
 ) -> i32 {
-    attach::set_image(slot, file, protection(access) & PROT_WRITE != 0);
+    let (clean, opened) = (protection(access), opened != 0);
+    attach::set_image(slot, file, clean & PROT_WRITE != 0);
     let Some(region) = Region::at(slot) else {
         return -libc::EINVAL;
     };
@@ -45,7 +48,7 @@ pub unsafe extern "C" fn loom_renew(
     let mut renewal = Renewal {
         region: &region,
         file,
-        protection: protection(access),
+        protection: if opened { clean | PROT_WRITE } else { clean },
         gap: if alone != 0 { GAP_PAGES } else { 0 },
         copies: [(0, 0); COPIES],
         length: 0,
@@ -60,6 +63,9 @@ pub unsafe extern "C" fn loom_renew(
     }
     for &[first, count] in runs {
         region.state.mark_clean(first, first + count);
+        if opened {
+            region.state.set_opened(first, first + count);
+        }
     }
     0
 }
@@ -69,7 +75,7 @@ const MANY_PAGES: u32 = 16;
 
 /// How many runs give their copies back in one call.
 const COPIES: usize = 256;
-/// Fewer than so many are mapped one by one: the one call takes three.
+/// For fewer than so many the one call, which takes three, doesn't pay.
 const FEW: usize = 4;
 
 /// Runs on their way.
@@ -149,14 +155,21 @@ impl Renewal<'_> {
     /// Makes those clean that wait.
     fn finish(&mut self) -> bool {
         let runs = &self.copies[..core::mem::take(&mut self.length)];
-        let discarded = runs.len() >= FEW && self.protect(runs) && discard(self.region, runs);
+        // Where there is nothing to protect as well, giving back is one call for each.
+        let pays = runs.len() >= FEW || self.protection & PROT_WRITE != 0;
+        let discarded = pays && self.protect(runs) && discard(self.region, runs);
         discarded || runs.iter().all(|&(first, end)| self.map(first, end))
     }
 
-    /// Protects runs as clean pages are.
+    /// Protects runs as they are to be.
     fn protect(&self, runs: &[(u32, u32)]) -> bool {
         if self.protection & PROT_WRITE != 0 {
-            return true;
+            // Nearly all are writable already: they were written.
+            return self.region.opens_clean
+                || runs.iter().all(|&(first, end)| {
+                    self.region.state.are_writable(first, end)
+                        || mapping::protect(self.region, first, end, self.protection)
+                });
         }
         let (mut first, mut end) = runs[0];
         for &(next, next_end) in &runs[1..] {
@@ -184,6 +197,13 @@ impl Renewal<'_> {
 /// Gives back the copies of all pages of some runs; false where the system can't.
 #[cfg(target_os = "linux")]
 fn discard(region: &Region, runs: &[(u32, u32)]) -> bool {
+    if runs.len() < FEW {
+        return runs.iter().all(|&(first, end)| {
+            let (address, length) = (region.address(first), region.offset(end - first));
+            // SAFETY: as below, of one run.
+            unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) == 0 }
+        });
+    }
     let mut ranges = [libc::iovec {
         iov_base: core::ptr::null_mut(),
         iov_len: 0,

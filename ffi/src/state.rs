@@ -56,9 +56,6 @@ pub enum Word {
     MostAhead = 13,
     /// How many threads are about to copy a page aside.
     Keeping = 14,
-    /// After so many faults since the last save the next opens all of the image; 0: none
-    /// does.
-    OpenAllAfter = 15,
 }
 
 /// A region's shared words. Copying it copies the pointer only.
@@ -186,6 +183,11 @@ impl State {
         self.set(OPENED, page);
     }
 
+    /// The same for pages.
+    pub fn set_opened(&self, first: u32, end: u32) {
+        self.fill(OPENED, first, end, true);
+    }
+
     /// Marks pages clean that are mapped from the image.
     pub fn mark_clean(&self, first: u32, end: u32) {
         for bitmap in [DIRTY, OPENED, OWN] {
@@ -261,10 +263,14 @@ impl State {
         self.count(DIRTY, first, count)
     }
 
-    /// Whether the kernel has copied one of the pages already: it has memory of its own, or a
-    /// save needs it as it is.
-    pub fn has_copies(&self, first: u32, end: u32) -> bool {
-        !self.have_none(&[OWN, HELD], first, end)
+    /// Whether one of the pages has memory of its own, and is clean.
+    pub fn has_own(&self, first: u32, end: u32) -> bool {
+        !self.have_none(&[OWN], first, end)
+    }
+
+    /// Whether a save needs one of the pages as it is.
+    pub fn has_held(&self, first: u32, end: u32) -> bool {
+        !self.have_none(&[HELD], first, end)
     }
 
     /// Runs of pages, 32 at a time, some of which were opened ahead.

@@ -76,28 +76,27 @@ fn where_faults_come_thick_neighbours_are_opened_too() {
 }
 
 #[test]
-fn where_writes_are_dense_everywhere_one_fault_opens_the_image() {
-    let loom = Loom::new(4096);
-    loom.clean(4000);
-    loom.set(Word::OpenAllAfter, 10);
-    let pages: Vec<u32> = (0..11).map(|count| count * 311 % 4000).collect();
-    for &page in &pages[..10] {
-        loom.write(page, 1);
+fn pages_written_in_order_are_opened_in_longer_and_longer_runs() {
+    for downwards in [false, true] {
+        let loom = Loom::new(1024);
+        loom.clean(1000);
+        loom.set(Word::MostAhead, 32);
+        let faults_until = |count: u32| {
+            let before = loom.word(Word::Faults);
+            for index in 0..count {
+                loom.write(if downwards { 511 - index } else { index }, 1);
+            }
+            loom.word(Word::Faults) - before
+        };
+        assert_eq!(faults_until(64), 64);
+        // Then 64 pages, and twice 128.
+        for (count, faults) in [(65, 1), (128, 0), (384, 2)] {
+            assert_eq!(faults_until(count), faults, "{count}");
+        }
+        let state = loom.region().state;
+        let opened = (0..1000).filter(|&page| state.is_writable(page)).count();
+        assert_eq!(opened, 384);
     }
-    assert_eq!(loom.region().state.opened_runs().count(), 0);
-    loom.write(pages[10], 1);
-    let state = loom.region().state;
-    assert!((0..4000).all(|page| state.is_writable(page)));
-    assert_eq!(state.opened_runs().last(), Some((0, 4000)));
-    for page in 0..4000 {
-        loom.write(page, 2);
-    }
-    assert_eq!(loom.word(Word::Faults), 11);
-    assert_eq!(loom.dirty(), {
-        let mut sorted = pages;
-        sorted.sort_unstable();
-        sorted
-    });
 }
 
 #[test]

@@ -70,6 +70,40 @@ fn many_pages_are_made_what_the_file_has_whatever_lies_there() {
 }
 
 #[test]
+fn pages_that_are_opened_at_once_have_what_the_file_has_and_take_no_fault() {
+    let file = temporary(&[5; 64 * PAGE]);
+    let loom = Loom::new(64);
+    assert_eq!(loom.map(file.as_raw_fd(), &[[0, 64]], 1), 0);
+    loom.set(Word::ImagePages, 64);
+    let mut faults = 0;
+    for written in [&[3, 9, 10, 30, 31, 40, 50][..], &[3, 40], &[20]] {
+        for &page in written {
+            // One that was written and protected where it lies is closed, too.
+            loom.write(page, 9);
+            assert_eq!(loom_protect(loom.slot, page, 1, 1), 0);
+            loom.clean_one(page);
+        }
+        faults += loom.word(Word::Faults);
+        loom.set(Word::Faults, 0);
+        let runs: Vec<_> = written.iter().map(|&page| [page, 1]).collect();
+        assert_eq!(loom.renew(file.as_raw_fd(), &runs, 1, 1), 0);
+        let state = loom.region().state;
+        for &page in written {
+            assert_eq!(loom.read(page), 5);
+            assert!(state.is_writable(page) && !state.is_dirty(page));
+            loom.write(page, 8);
+        }
+        assert_eq!((loom.word(Word::Faults), loom.dirty().len()), (0, 0));
+        assert_eq!(loom_scan_written(loom.slot, 2), 0);
+        assert_eq!(loom.dirty(), written);
+        assert_eq!(loom.map(file.as_raw_fd(), &runs, 1), 0);
+        assert_eq!(loom.dirty().len(), 0);
+    }
+    assert_eq!(faults, 10);
+    assert!(!loom.region().opens_clean);
+}
+
+#[test]
 fn a_scratch_file_takes_pages_with_their_content() {
     let image = temporary(&[5; 4 * PAGE]);
     let scratch = temporary(&[]);

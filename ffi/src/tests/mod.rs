@@ -73,6 +73,11 @@ impl Loom {
 
     /// Maps runs of pages, each a first page and how many, from a file.
     fn map(&self, file: i32, runs: &[[u32; 2]], access: u32) -> i32 {
+        self.renew(file, runs, access, 0)
+    }
+
+    /// The same, and opens them if `opened` is 1.
+    fn renew(&self, file: i32, runs: &[[u32; 2]], access: u32, opened: u32) -> i32 {
         // SAFETY: as many runs as are there.
         unsafe {
             loom_renew(
@@ -82,6 +87,7 @@ impl Loom {
                 runs.len() as u32,
                 access,
                 1,
+                opened,
             )
         }
     }
@@ -101,11 +107,14 @@ impl Loom {
     /// Makes the first `count` pages clean, and those of an image.
     fn clean(&self, count: u32) {
         assert_eq!(loom_protect(self.slot, 0, count, 1), 0);
-        for page in 0..count {
-            let word = &self.words[HEADER_WORDS + page as usize / 32];
-            word.fetch_and(!(1 << (page % 32)), Ordering::SeqCst);
-        }
+        (0..count).for_each(|page| self.clean_one(page));
         self.set(Word::ImagePages, count);
+    }
+
+    /// Marks a page clean.
+    fn clean_one(&self, page: u32) {
+        let word = &self.words[HEADER_WORDS + page as usize / 32];
+        word.fetch_and(!(1 << (page % 32)), Ordering::SeqCst);
     }
 
     fn at(&self, page: u32) -> *mut u8 {
