@@ -255,6 +255,17 @@ for (const tracker of TRACKERS) {
     assertEquals(loom.check(), []);
   });
 
+  test("a guard page in the image stays closed when all of it is opened", (directory) => {
+    using loom = openWithImage(directory, 32);
+    const pages = new Pages(loom);
+    pages.mark(4, 28);
+    assertEquals(pages.guard, 16);
+    loom.untrack();
+    assertEquals(loom.check(), []);
+    pages.grow(4, 17);
+    assertEquals(pages.hits, 1);
+  });
+
   for (const how of ["saveSync", "save"] as const) {
     test(`${how} cuts the image below a guard page that lies in it`, async (directory) => {
       {

@@ -45,6 +45,8 @@ for (const tracker of TRACKERS) {
     for (let life = 0; life < LIVES; life++) {
       await using loom = await Loom.open(directory, randomOptions(random, directory));
       const bytes = new Uint8Array(loom.buffer);
+      // Where all saves are synchronous the image may be left open between them.
+      const ways = random.pick([["save", "saveSync"], ["saveSync"]] as const);
       const moveLow = (low: number) => loom.setWatermarks(low * PAGE);
       moveLow(model.low);
       assertEquals(sha256(bytes.subarray(0, model.low * PAGE)), sha256(model.bytes));
@@ -58,7 +60,7 @@ for (const tracker of TRACKERS) {
         if (random.oneIn(20)) break;
         const { free, low } = model.advance();
         const isFree = (page: number) => free.has(page);
-        const report = await loom[random.pick(["save", "saveSync"] as const)]({ isFree });
+        const report = await loom[random.pick(ways)]({ isFree });
         const image = Deno.readFileSync(`${directory}/image.bin`);
         assertEquals([report.imagePages, image.length], [low, low * PAGE]);
         const expected = sha256(model.bytes);

@@ -100,6 +100,31 @@ fn pages_written_in_order_are_opened_in_longer_and_longer_runs() {
 }
 
 #[test]
+fn what_lies_beyond_the_image_is_no_sign_of_writes_in_order() {
+    let loom = Loom::new(1024);
+    loom.clean(992);
+    loom.set(Word::MostAhead, 32);
+    loom.set(Word::RecentFaults, 100);
+    loom.write(991, 1);
+    assert_eq!(loom.region().state.opened_runs().count(), 0);
+}
+
+#[test]
+fn of_pages_that_are_held_no_more_are_opened_than_four_writes_in_a_run_tell() {
+    let loom = Loom::new(256);
+    assert_eq!(loom_reserve_aside(loom.slot), 0);
+    loom.hold_all(true);
+    loom.clean(256);
+    loom.set(Word::MostAhead, 32);
+    loom.set(Word::RecentFaults, 100);
+    for page in 0..128 {
+        loom.write(page, 1);
+    }
+    assert_eq!(loom.word(Word::Faults), 4 * 4);
+    assert!(!loom.region().state.is_writable(128));
+}
+
+#[test]
 fn touching_opens_pages_for_the_kernel() {
     let mut source = temporary(&[7; PAGE]);
     let loom = Loom::new(8);

@@ -59,8 +59,7 @@ fn the_guard_is_never_posted_on_a_held_page() {
     loom.set(Word::GuardPage, 42);
     assert_eq!(loom_protect(loom.slot, 42, 1, 0), 0);
     // The middle between the guard and the low watermark is held.
-    loom.words[HEADER_WORDS + 2 * 2].store(u32::MAX, Ordering::SeqCst);
-    loom.words[HEADER_WORDS + 2 * 2 + 1].store(u32::MAX, Ordering::SeqCst);
+    loom.hold_all(true);
     loom.write(43, 1);
     loom.write(42, 1);
     assert_eq!(loom.word(Word::GuardPage), NO_PAGE);

@@ -29,14 +29,8 @@ fn a_held_page_is_gathered_as_it_was_whoever_writes_it_meanwhile() {
         loom.write(page, page as u8);
     }
     assert_eq!(loom_reserve_aside(loom.slot), 0);
-    let held = |on: u32| {
-        for word in 0..2 {
-            let at = HEADER_WORDS + 2 * 2 + word;
-            loom.words[at].store(on, Ordering::SeqCst);
-        }
-    };
     for round in 0..50u8 {
-        held(u32::MAX);
+        loom.hold_all(true);
         loom.clean(64);
         let start = Barrier::new(3);
         let mut copies = vec![0u8; 64 * PAGE];

@@ -111,6 +111,14 @@ impl Loom {
         self.set(Word::ImagePages, count);
     }
 
+    /// Has a save need all pages as they are, or none.
+    fn hold_all(&self, on: bool) {
+        let length = self.pages.div_ceil(32) as usize;
+        for word in &self.words[HEADER_WORDS + 2 * length..][..length] {
+            word.store(if on { u32::MAX } else { 0 }, Ordering::SeqCst);
+        }
+    }
+
     /// Marks a page clean.
     fn clean_one(&self, page: u32) {
         let word = &self.words[HEADER_WORDS + page as usize / 32];
