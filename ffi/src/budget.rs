@@ -27,7 +27,7 @@ const PRECISE_FAULTS: u32 = 64;
 /// Dirty pages in an aligned run that make it likely that all will be written.
 const DENSE: u32 = 2;
 /// The same where a save needs some of them as they are, which are all copied aside then.
-const DENSE_IF_HELD: u32 = 4;
+const DENSE_IF_HELD: u32 = 8;
 
 /// Whether all of the aligned run of `most` pages around one is likely to be written.
 fn is_dense(state: &State, page: u32, most: u32) -> bool {
