@@ -40,9 +40,9 @@ export interface VerifyReport {
 const ACCESS_NAMES = ["inaccessible", "read-only", "writable"];
 
 /**
- * Checks what must hold at every moment: clean pages are read-only, dirty ones and those that were opened
- * writable, all pages beyond the image dirty, and the one guard page inaccessible,
- * dirty and in the free space. At a quiet point (after open, after a save) all
+ * Checks what must hold at every moment: clean pages are read-only, dirty ones and those
+ * that were opened writable, all pages beyond the image dirty, and the one guard page
+ * inaccessible, dirty and in the free space. At a quiet point (after open, after a save) all
  * pages of the image are clean too.
  */
 export function checkInvariants(

@@ -19,7 +19,7 @@ export class PageStates {
     private readonly tracker: PageTracker,
   ) {}
 
-  /** Whether a page was written since the last save, or may have been where that can't be told. */
+  /** Whether a page was written since the last save, as far as that can be told. */
   isDirty(page: number): boolean {
     return this.tracker.exact ? hasBit(this.words.dirty, page) : this.isWritable(page);
   }
