@@ -69,7 +69,10 @@ export function* settle(
   const remap = region.mapped && !(held && shared);
   if (!remap) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
-  if (held) region.refresh();
+  if (held) {
+    region.refresh();
+    region.leftOpen.reset();
+  }
   if (remap && region.keepsOwn) {
     yield* makeClean(target, plan, pages.pages, held);
   } else if (remap && held && !region.tracker.protects) {
@@ -100,7 +103,6 @@ function* makeClean(
   const changed = held ? plan.runs : plan.written;
   const clean = () => changeOwn(region, changed, plan.total, dense);
   if (held) {
-    region.leftOpen.reset();
     yield* mapClean(target, clean(), held);
   } else if (region.staysOpen(saved.filter(({ count }) => count < DENSE_PAGES))) {
     for (const { first, count } of dense) region.protectClean(first, count);
