@@ -65,7 +65,9 @@ export class ChecksumFile {
   /** Sectors of checksums, by number, that are damaged: what they said is not known. */
   readonly damaged: number[] = [];
   #words?: Uint32Array<ArrayBuffer>;
-  #changed = new Set<number>();
+  /** Sectors that were changed, and the one that was so last: most changes lie together. */
+  readonly #changed = new Set<number>();
+  #lastChanged = -1;
   #reservedSectors = 0;
 
   private constructor(readonly file: StorageFile, readonly pageSize: number) {}
@@ -141,7 +143,8 @@ export class ChecksumFile {
       this.#words = words;
     }
     this.#words![index] = checksum;
-    this.#changed.add(Math.floor(index / SECTOR_WORDS));
+    const sector = Math.floor(index / SECTOR_WORDS);
+    if (sector !== this.#lastChanged) this.#changed.add(this.#lastChanged = sector);
   }
 
   /** Which pages, up to a number, have sectors that are damaged. */
@@ -174,6 +177,7 @@ export class ChecksumFile {
       yield* writeFully(this.file, bytes, (1 + first) * SECTOR_BYTES);
     }
     this.#changed.clear();
+    this.#lastChanged = -1;
   }
 
   /** Says what the image is. */

@@ -8,6 +8,7 @@ import { LoomError } from "./errors.ts";
 import type { Run } from "./layout.ts";
 import { borrow } from "./lent_memory.ts";
 import { checked, type Native } from "./native.ts";
+import { GATHERS, MANY_HELD_PAGES } from "./opening_ahead.ts";
 import type { Operation } from "./protocol.ts";
 import type { SharedWords } from "./shared_words.ts";
 
@@ -43,7 +44,13 @@ export class HeldPages {
       );
     }
     this.#any = true;
-    for (const { first, count } of runs) fillBits(this.words.held, first, count, true);
+    let pages = 0;
+    for (const { first, count } of runs) {
+      fillBits(this.words.held, first, count, true);
+      pages += count;
+    }
+    const { words } = this;
+    if (words.gathering > 0 && pages > MANY_HELD_PAGES) words.gathering = GATHERS.all;
   }
 
   has(page: number): boolean {

@@ -15,6 +15,9 @@ export interface Mapping extends Run {
   ofFile: boolean;
 }
 
+/** A quarter of those that a process may have by default. */
+const MANY = 16384;
+
 export class Mappings {
   constructor(
     private readonly native: Native,
@@ -34,7 +37,7 @@ export class Mappings {
   recount(merged: boolean): void {
     this.words.forgetRecentFaults();
     if (merged) this.words.mappings = 0;
-    else if (this.words.mappings > 4096) this.words.mappings = this.count();
+    else if (this.words.mappings > MANY) this.words.mappings = this.count();
   }
 
   list(): Mapping[] {

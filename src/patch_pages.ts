@@ -241,7 +241,8 @@ export class PatchPages {
     const { image } = this.target;
     const { old, total } = this.plan;
     yield* image.note(this.pages, this.#checksums, total);
-    const added = this.pages.length - this.pages.filter((page) => page < old).length;
+    if (total <= old) return;
+    const added = this.pages.filter((page) => page >= old).length;
     if (added < total - old) image.markSparse();
   }
 

@@ -17,7 +17,7 @@ import { Mappings } from "./mappings.ts";
 import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
 import type { Settings } from "./options.ts";
-import { faultsFor, LeftOpen, PAGES_AHEAD } from "./opening_ahead.ts";
+import { faultsFor, GATHERS, LeftOpen, PAGES_AHEAD } from "./opening_ahead.ts";
 import { PageStates } from "./page_states.ts";
 import { SharedWords } from "./shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
@@ -113,6 +113,9 @@ export class Region {
     this.catchesWrites = this.tracker.catches && !settings.memory;
     // Only where it can be told later which of them were written.
     if (this.tracker.exact) this.words.mostAhead = PAGES_AHEAD;
+    // And where no other thread writes what is put elsewhere.
+    const gathers = this.tracker.exact && !(memory.buffer instanceof SharedArrayBuffer);
+    if (gathers) this.words.gathering = GATHERS.filled;
     attached.add(this);
     leaveAtUnload(native);
   }

@@ -7,8 +7,8 @@ import { wordsFor } from "./bitmap.ts";
 import { wholePages } from "./lent_memory.ts";
 
 const HEADER_WORDS = 16;
-/** Dirty, opened, held, own; and three that only the library uses. */
-const BITMAPS = 7;
+/** Dirty, opened, held, own; and four that only the library uses. */
+const BITMAPS = 8;
 const FLAGS = 0;
 const GUARD_PAGE = 1;
 const LOW_PAGE = 2;
@@ -21,6 +21,7 @@ const LOST_PAGE = 9;
 const SCRATCH_FAILURES = 11;
 const RECENT_FAULTS = 12;
 const MOST_AHEAD = 13;
+const GATHERING = 15;
 
 const FLAG_EXHAUSTED = 1;
 const FLAG_IMAGE_LOST = 2;
@@ -141,6 +142,15 @@ export class SharedWords {
   /** How many pages a fault may open where writes are dense. */
   set mostAhead(pages: number) {
     this.all[MOST_AHEAD] = pages;
+  }
+
+  /** Which pages the handler puts into huge ones. */
+  get gathering(): number {
+    return this.all[GATHERING];
+  }
+
+  set gathering(which: number) {
+    this.all[GATHERING] = which;
   }
 
   /** How many mappings faults have made, as far as the handler knows. */

@@ -5,7 +5,7 @@ use crate::isolate::{self, Owner};
 use crate::region::{CLAIMED, FREE, Region, SLOTS, Slot, USED, system_page_size, used};
 use crate::state::State;
 use crate::twin::Twin;
-use crate::{aside, budget, fault, mapping};
+use crate::{aside, budget, fault, huge_page, mapping};
 use core::hint;
 use core::sync::atomic::Ordering;
 
@@ -112,6 +112,7 @@ pub unsafe extern "C" fn loom_attach(
         }
     }
     budget::measure();
+    huge_page::measure();
     // SAFETY: the caller's promise.
     let twin = match unsafe { Twin::make(words, State::length(capacity)) } {
         Ok(twin) => twin,

@@ -4,6 +4,7 @@
 //! aligned runs as the budget is used up, long before mprotect would fail and before
 //! the rest of the process could be refused a mapping.
 
+use crate::huge_page;
 use crate::region::Region;
 use crate::state::{State, Word};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -51,17 +52,16 @@ fn is_dense(state: &State, page: u32, most: u32) -> bool {
     state.count_dirty(first, most) >= enough + u32::from(guarded)
 }
 
-/// So many pages at most are opened together where they are written one after the other.
-const MOST_IN_SEQUENCE: u32 = 128;
-
 /// How many pages, in an aligned run, are likely to be written from this one on: as many as
-/// can be written already just before it, or just after it. 1 where it is in no such place.
-fn sequence_length(state: &State, page: u32, most: u32) -> u32 {
+/// can be written already just before it, or just after it, and no more than a huge page
+/// takes the place of. 1 where it is in no such place.
+fn sequence_length(region: &Region, page: u32, most: u32) -> u32 {
+    let state = &region.state;
     if most <= 1 || state.load(Word::RecentFaults) <= PRECISE_FAULTS {
         return 1;
     }
     let image_pages = state.load(Word::ImagePages);
-    let mut length = MOST_IN_SEQUENCE;
+    let mut length = huge_page::length(region);
     while length >= most {
         let first = page - page % length;
         let end = first + length;
@@ -83,12 +83,13 @@ fn sequence_length(state: &State, page: u32, most: u32) -> u32 {
 /// A signal costs far more than the write that raised it. As in the Internet
 /// Computer's memory tracker, pages are opened ahead where writes are dense, if it
 /// can be told later which of them were written (TypeScript sets `MostAhead` then).
-pub fn run_length(state: &State, page: u32) -> u32 {
+pub fn run_length(region: &Region, page: u32) -> u32 {
+    let state = &region.state;
     let most = state.load(Word::MostAhead);
     let ahead = if is_dense(state, page, most) {
         most
     } else {
-        sequence_length(state, page, most)
+        sequence_length(region, page, most)
     };
     let available = u64::from(AVAILABLE.load(Ordering::Relaxed));
     let in_use: u64 = Region::all()

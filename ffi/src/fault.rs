@@ -8,7 +8,7 @@
 
 use crate::region::Region;
 use crate::state::{FLAG_IMAGE_LOST, FLAG_SCRATCH_LOST, NO_PAGE, Word};
-use crate::{aside, budget, copy, errno, guard, mapping};
+use crate::{aside, budget, copy, errno, guard, huge_page, mapping};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -129,13 +129,21 @@ pub fn open(region: &Region, page: u32) -> bool {
     if region.moves_to_scratch && page < state.load(Word::ImagePages) {
         return open_in_scratch(region, page);
     }
-    if state.mark_dirty(page) {
-        // Another thread was first, or is just about to make it writable.
+    let was_dirty = state.mark_dirty(page);
+    if was_dirty {
+        // Another thread was first, or is just about to make it writable. Let it know.
+        state.mark_opened(page);
+    }
+    if huge_page::is_moving(region, page) {
+        // As above.
+        return true;
+    }
+    if was_dirty {
         return mapping::make_writable(region, page, page + 1) || open_more(region, page, 2);
     }
     state.add(Word::Faults, 1);
     state.add(Word::RecentFaults, 1);
-    match budget::run_length(state, page) {
+    match budget::run_length(region, page) {
         1 => {
             budget::account(state, page, page + 1);
             mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
@@ -165,6 +173,7 @@ fn open_more(region: &Region, page: u32, length: u32) -> bool {
         if !aside::keep(region, first, end) {
             return true;
         }
+        huge_page::gather(region, page, first, end);
         if mapping::make_writable(region, first, end) {
             budget::account(state, first, end);
             for other in first..end {
@@ -193,7 +202,7 @@ fn open_in_scratch(region: &Region, page: u32) -> bool {
     } else {
         state.add(Word::Faults, 1);
         budget::account(state, page, page + 1);
-        let moved = budget::run_length(state, page) == 1 && mapping::move_to_scratch(region, page);
+        let moved = budget::run_length(region, page) == 1 && mapping::move_to_scratch(region, page);
         if !moved {
             state.add(Word::ScratchFailures, 1);
         }

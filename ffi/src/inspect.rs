@@ -134,7 +134,7 @@ fn mark_data(region: &Region, first: u32, count: u32, mut mark: impl FnMut(u32))
 }
 
 /// Reads a file of /proc line by line, without allocating. Longer lines are cut.
-fn for_each_line(path: *const c_char, mut act: impl FnMut(&[u8])) -> bool {
+pub fn for_each_line(path: *const c_char, mut act: impl FnMut(&[u8])) -> bool {
     let file = open(path);
     if file < 0 {
         return false;

@@ -66,6 +66,13 @@ pub fn current() -> Owner {
     index as Owner + 1
 }
 
+/// Whether the calling thread is some owner. For the fault handler, too.
+pub fn is_current(owner: Owner) -> bool {
+    PLACES
+        .get((owner as usize).wrapping_sub(1))
+        .is_some_and(|place| place.thread.load(Ordering::Relaxed) == this_thread())
+}
+
 /// Bits of a caller's number that say whose it is; the others say which of the isolates
 /// that its thread has had.
 const OWNER_BITS: u32 = 8;

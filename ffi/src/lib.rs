@@ -20,6 +20,7 @@ mod errno;
 mod fault;
 mod file;
 mod guard;
+mod huge_page;
 mod inspect;
 mod isolate;
 mod kernel_tracker;

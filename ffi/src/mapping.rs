@@ -45,6 +45,7 @@ pub fn map(
         region.offset(first) as off_t
     };
     region.state.set_mapped(first, end, false);
+    region.state.set_gathered(first, end, false);
     // SAFETY: MAP_FIXED replaces pages of the region only, which is memory that
     // JavaScript reads and writes as plain bytes; no Rust reference points there.
     let result =

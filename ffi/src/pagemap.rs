@@ -120,8 +120,18 @@ pub fn scan(region: &Region, first: u32, count: u32, query: &Query, mark: impl F
 }
 
 /// The same for several runs, each given by its first page and the one after its last.
-#[cfg(target_os = "linux")]
 pub fn scan_runs(
+    region: &Region,
+    pages: impl Iterator<Item = (u32, u32)>,
+    query: &Query,
+    mark: impl FnMut(u32),
+) -> i32 {
+    scan_with::<64>(region, pages, query, mark)
+}
+
+/// The same, so many runs of system pages at a time.
+#[cfg(target_os = "linux")]
+fn scan_with<const LISTED: usize>(
     region: &Region,
     mut pages: impl Iterator<Item = (u32, u32)>,
     query: &Query,
@@ -132,7 +142,7 @@ pub fn scan_runs(
     if file < 0 {
         return -errno::last();
     }
-    let mut runs = [ioctl::Run::default(); 64];
+    let mut runs = [ioctl::Run::default(); LISTED];
     let result = pages.try_for_each(|(first, end)| {
         let mut start = region.address(first) as u64;
         let end = start + region.offset(end - first) as u64;
@@ -155,7 +165,7 @@ pub fn scan_runs(
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn scan_runs(
+fn scan_with<const LISTED: usize>(
     _: &Region,
     _: impl Iterator<Item = (u32, u32)>,
     _: &Query,
@@ -167,22 +177,40 @@ pub fn scan_runs(
 /// Whether a page has content of its own; none where this kernel can't tell. For
 /// the fault handler: system calls only, and little stack.
 pub fn is_touched(region: &Region, page: u32) -> Option<bool> {
+    let mut found = false;
+    let page = core::iter::once((page, page + 1));
+    let result = scan_with::<1>(region, page, &TOUCHED, |_| found = true);
+    (result == 0).then_some(found)
+}
+
+/// Whether the kernel has copied something of each page of a run. For the fault handler, as
+/// above.
+pub fn are_copied(region: &Region, first: u32, end: u32) -> bool {
+    let mut next = first;
+    let pages = core::iter::once((first, end));
+    let result = scan_with::<16>(region, pages, &COPIED, |page| {
+        next += u32::from(page == next);
+    });
+    result == 0 && next == end
+}
+
+/// Whether the kernel has copied all of a run. For the fault handler, as above.
+pub fn are_filled(region: &Region, first: u32, end: u32) -> bool {
     #[cfg(target_os = "linux")]
     {
         let file = ioctl::open();
         if file < 0 {
-            return None;
+            return false;
         }
-        let start = region.address(page) as u64;
-        let end = start + region.page_size() as u64;
+        let (start, stop) = (region.address(first) as u64, region.address(end) as u64);
         let mut runs = [ioctl::Run::default(); 1];
-        let result = ioctl::scan(file, start, end, &TOUCHED, &mut runs);
+        let found = ioctl::scan(file, start, stop, &COPIED, &mut runs);
         crate::inspect::close(file);
-        result.ok().map(|(found, _)| found > 0)
+        found.is_ok_and(|(found, _)| found == 1 && (runs[0].start, runs[0].end) == (start, stop))
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (region, page);
-        None
+        let _ = (region, first, end);
+        false
     }
 }

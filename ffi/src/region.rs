@@ -1,6 +1,7 @@
 //! The table of attached regions. The fault handler finds a region by address
 //! here, so entries are plain atomics: nothing is allocated and nothing locked.
 
+use crate::isolate::Owner;
 use crate::mapping;
 use crate::state::{State, Word};
 use core::ops::Deref;
@@ -76,6 +77,8 @@ pub struct Region {
     pub moves_to_scratch: bool,
     /// Where pages are kept that a save needs as they were, or 0.
     pub aside: usize,
+    /// Whose it is.
+    pub owner: Owner,
     pub state: State,
 }
 
@@ -120,6 +123,7 @@ impl Region {
             scratch: slot.scratch.load(Ordering::Relaxed),
             moves_to_scratch: slot.moves_to_scratch.load(Ordering::Relaxed),
             aside: slot.aside.load(Ordering::Acquire),
+            owner: slot.owner.load(Ordering::Relaxed),
             state,
         })
     }

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 /// Words before the first bitmap.
 pub const HEADER_WORDS: usize = 16;
 /// How many bitmaps there are.
-const BITMAPS: usize = 7;
+const BITMAPS: usize = 8;
 
 /// Pages that were written, or count as written, since they were clean.
 const DIRTY: usize = 0;
@@ -24,6 +24,8 @@ const CLAIMED: usize = 4;
 const KEPT: usize = 5;
 /// Pages that are mapped privately from the image, whether they have been copied or not.
 const MAPPED: usize = 6;
+/// Pages that have been put into a huge one.
+const GATHERED: usize = 7;
 
 /// Set for good when the guard page was hit and there was nowhere left to move it.
 pub const FLAG_EXHAUSTED: u32 = 1;
@@ -46,6 +48,8 @@ pub enum Word {
     ImagePages = 4,
     Faults = 5,
     GuardHits = 6,
+    /// The first of the pages that are being put into a huge one, or NO_PAGE.
+    Moving = 7,
     Mappings = 8,
     LostPage = 9,
     InFlight = 10,
@@ -56,6 +60,8 @@ pub enum Word {
     MostAhead = 13,
     /// How many threads are about to copy a page aside.
     Keeping = 14,
+    /// Which pages may be put into huge ones, as TypeScript decides: see huge_page.rs.
+    Gathering = 15,
 }
 
 /// A region's shared words. Copying it copies the pointer only.
@@ -70,6 +76,7 @@ impl State {
     /// be zeros.
     pub fn set_up(&self, pages: u32) {
         self.store(Word::GuardPage, NO_PAGE);
+        self.store(Word::Moving, NO_PAGE);
         self.store(Word::HighPage, pages);
         self.fill(DIRTY, 0, self.capacity, true);
     }
@@ -183,6 +190,11 @@ impl State {
         self.set(OPENED, page);
     }
 
+    /// Whether a page was opened ahead, or by a second thread that wrote to it.
+    pub fn is_opened(&self, page: u32) -> bool {
+        self.has(OPENED, page)
+    }
+
     /// The same for pages.
     pub fn set_opened(&self, first: u32, end: u32) {
         self.fill(OPENED, first, end, true);
@@ -222,6 +234,15 @@ impl State {
     /// Whether a page is mapped privately from the image.
     pub fn is_mapped(&self, page: u32) -> bool {
         self.has(MAPPED, page)
+    }
+
+    /// Notes whether pages have been put into a huge one.
+    pub fn set_gathered(&self, first: u32, end: u32, gathered: bool) {
+        self.fill(GATHERED, first, end, gathered);
+    }
+
+    pub fn is_gathered(&self, page: u32) -> bool {
+        self.has(GATHERED, page)
     }
 
     /// Whether a save needs a page as it is.

@@ -4,6 +4,7 @@
 mod faults;
 mod guard;
 mod held;
+mod huge_pages;
 mod isolates;
 mod kernel_tracking;
 mod mappings;
@@ -117,6 +118,13 @@ impl Loom {
         for word in &self.words[HEADER_WORDS + 2 * length..][..length] {
             word.store(if on { u32::MAX } else { 0 }, Ordering::SeqCst);
         }
+    }
+
+    /// Sets a page's bit in a bitmap.
+    fn mark(&self, bitmap: usize, page: u32) {
+        let length = self.pages.div_ceil(32) as usize;
+        let word = &self.words[HEADER_WORDS + bitmap * length + page as usize / 32];
+        word.fetch_or(1 << (page % 32), Ordering::SeqCst);
     }
 
     /// Marks a page clean.
