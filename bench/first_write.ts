@@ -5,9 +5,11 @@ import { type Figure, interleave, type Setting, shuffled, time } from "./measure
 import { availableTrackers } from "./trackers.ts";
 
 const TARGETS = {
-  signal: { sequential: 1.3, random: 4.2 },
-  userfaultfd: { sequential: 1.3, random: 1.3 },
+  signal: { sequential: 1.3, random: 4.2, "sequential, all of each": 1.3 },
+  userfaultfd: { sequential: 1.3, random: 1.3, "sequential, all of each": 1.3 },
 };
+
+type Order = keyof typeof TARGETS.signal;
 
 export const title =
   "The first write to a page of a mapped image / of an unprotected private mapping";
@@ -18,24 +20,30 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
   makeImage(directory, size);
   // The second word of every other page: no two of them are neighbours.
   const isolated = shuffled(size / PAGE / 2).map((page) => page * 2).subarray(0, count);
-  const orders = { sequential: isolated.map((_, index) => index), random: isolated };
+  const inOrder = isolated.map((_, index) => index);
+  const writers: Record<Order, (memory: ArrayBuffer | SharedArrayBuffer) => number> = {
+    sequential: (memory) => writeEach(memory, inOrder),
+    random: (memory) => writeEach(memory, isolated),
+    "sequential, all of each": (memory) =>
+      time(() => void new Uint32Array(memory, 0, count * PAGE / 4).fill(1)),
+  };
   const mapping = new PrivateMapping(size);
   const path = `${directory}/image.bin`;
   const memory = new WebAssembly.Memory({ initial: size / 65536, maximum: size / 65536 });
   const figures: Figure[] = [];
   for (const tracker of availableTrackers(directory)) {
-    for (const order of ["sequential", "random"] as const) {
-      const pages = orders[order];
+    for (const order of Object.keys(writers) as Order[]) {
+      const write = writers[order];
       const { ours, floor } = await interleave(quick ? 5 : 15, {
         ours: () => {
           using loom = Loom.openSync(directory, { memory, tracker });
-          const taken = writeEach(loom.buffer, pages);
+          const taken = write(loom.buffer);
           if (loom.stats().dirtyPages < count) throw new Error(`"${tracker}" missed writes`);
           return taken;
         },
         floor: () => {
           mapping.map(path);
-          return writeEach(mapping.memory.buffer, pages);
+          return write(mapping.memory.buffer);
         },
       });
       figures.push({

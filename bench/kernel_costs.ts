@@ -13,6 +13,7 @@ export async function measure({ directory, quick }: Setting): Promise<Figure[]> 
     await askingForTimes(directory, quick ? 5 : 101),
     await largePieces(directory, quick ? 64 : 256),
     await mappingOneByOne(directory, quick ? 64 : 256),
+    ...leavingOpen(directory, quick ? 64 : 512),
     loadingNodeFs(quick ? 3 : 9),
     await bindingFunctions(quick ? 9 : 101),
   ];
@@ -96,38 +97,92 @@ async function largePieces(directory: string, megabytes: number): Promise<Figure
   };
 }
 
+/** An image that is mapped as a loom has it, all of it clean, for as long as somebody uses it. */
+class Mapped implements Disposable {
+  readonly #library = native();
+  readonly #file: number;
+  readonly #slot: number;
+  readonly words: SharedWords;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+
+  constructor(directory: string, megabytes: number) {
+    const pages = megabytes * MIB / PAGE;
+    makeImage(directory, pages * PAGE);
+    this.#file = fs.openSync(`${directory}/image.bin`, "r");
+    const length = megabytes * 16;
+    const memory = new WebAssembly.Memory({ initial: length, maximum: length });
+    this.bytes = new Uint8Array(memory.buffer as ArrayBuffer);
+    this.words = new SharedWords(pages, pages);
+    const start = this.bytes.subarray(0, 1);
+    this.#slot = this.#library.loom_attach(start, pages, PAGE, pages, this.words.all);
+    this.clean(Uint32Array.of(0, pages));
+    this.words.imagePages = pages;
+  }
+
+  /** Maps runs of pages anew, clean. */
+  clean(runs: Uint32Array<ArrayBuffer>): void {
+    expectDone(
+      this.#library.loom_renew(this.#slot, this.#file, runs, runs.length / 2, 1, 1, 0),
+    );
+  }
+
+  protect(access: number): void {
+    expectDone(this.#library.loom_protect(this.#slot, 0, this.words.pages, access));
+  }
+
+  /** Finds out which of the pages that were opened have been written. */
+  look(): void {
+    expectDone(this.#library.loom_scan_written(this.#slot, 2));
+  }
+
+  [Symbol.dispose](): void {
+    this.#library.loom_map_anonymous(this.#slot, 0, this.words.pages);
+    this.#library.loom_detach(this.#slot);
+    fs.closeSync(this.#file);
+  }
+}
+
+function expectDone(result: number): void {
+  if (result < 0) throw new Error(`the kernel refuses: errno ${-result}`);
+}
+
 /** Pages made clean that were written here and there, each mapped anew or all together. */
 async function mappingOneByOne(directory: string, megabytes: number): Promise<Figure> {
-  const pages = megabytes * MIB / PAGE;
-  makeImage(directory, pages * PAGE);
-  const file = fs.openSync(`${directory}/image.bin`, "r");
-  const length = megabytes * 16;
-  const memory = new WebAssembly.Memory({ initial: length, maximum: length });
-  const bytes = new Uint8Array(memory.buffer);
-  const words = new SharedWords(pages, pages);
-  const library = native();
-  const slot = library.loom_attach(bytes.subarray(0, 1), pages, PAGE, pages, words.all);
-  const clean = (runs: Uint32Array<ArrayBuffer>) => {
-    const result = library.loom_renew(slot, file, runs, runs.length / 2, 1, 1, 0);
-    if (result !== 0) throw new Error(`pages can't be mapped: errno ${-result}`);
-  };
-  clean(Uint32Array.of(0, pages));
-  words.imagePages = pages;
-  const written = Array.from({ length: pages / 16 }, (_, index) => index * 16 + 3);
+  using mapped = new Mapped(directory, megabytes);
+  const count = megabytes * MIB / PAGE / 16;
+  const written = Array.from({ length: count }, (_, index) => index * 16 + 3);
   const runs = written.map((page) => Uint32Array.of(page, 1));
   const all = Uint32Array.from(written.flatMap((page) => [page, 1]));
   const cleaning = (make: () => void) => () => {
-    for (const page of written) bytes.fill(1, page * PAGE, (page + 1) * PAGE);
+    for (const page of written) mapped.bytes.fill(1, page * PAGE, (page + 1) * PAGE);
     return time(make) * 1000 / written.length;
   };
   const { ours, floor } = await interleave(15, {
-    ours: cleaning(() => runs.forEach(clean)),
-    floor: cleaning(() => clean(all)),
+    ours: cleaning(() => runs.forEach((run) => mapped.clean(run))),
+    floor: cleaning(() => mapped.clean(all)),
   });
-  library.loom_map_anonymous(slot, 0, pages);
-  library.loom_detach(slot);
-  fs.closeSync(file);
   return { name: "a page made clean, mapped anew / with others", unit: "µs", ours, floor };
+}
+
+/** What is weighed where an image is left open from save to save (src/opening_ahead.ts). */
+function leavingOpen(directory: string, megabytes: number): Figure[] {
+  using mapped = new Mapped(directory, megabytes);
+  const costs: Record<string, number[]> = { opened: [], "looked through": [], closed: [] };
+  for (let round = 0; round < 9; round++) {
+    let sum = 0;
+    for (let at = 0; at < mapped.bytes.length; at += 4096) sum += mapped.bytes[at];
+    if (sum === 0) throw new Error("the image is not there");
+    costs.opened.push(time(() => mapped.protect(2)));
+    mapped.words.opened.fill(0xffffffff);
+    costs["looked through"].push(time(() => mapped.look()));
+    mapped.words.opened.fill(0);
+    costs.closed.push(time(() => mapped.protect(1)));
+  }
+  return Object.entries(costs).map(([what, times]) => ({
+    name: `an image of ${megabytes} MB, all in memory, ${what}`,
+    unit: "ms",
+    ours: median(times),
+  }));
 }
 
 /** How long a new process waits for node:fs. */

@@ -5,10 +5,10 @@
  */
 import { fillBits, hasBit } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
+import { GATHERS, MANY_PAGES } from "./huge_pages.ts";
 import type { Run } from "./layout.ts";
 import { borrow } from "./lent_memory.ts";
 import { checked, type Native } from "./native.ts";
-import { GATHERS, MANY_HELD_PAGES } from "./opening_ahead.ts";
 import type { Operation } from "./protocol.ts";
 import type { SharedWords } from "./shared_words.ts";
 
@@ -50,7 +50,7 @@ export class HeldPages {
       pages += count;
     }
     const { words } = this;
-    if (words.gathering > 0 && pages > MANY_HELD_PAGES) words.gathering = GATHERS.all;
+    if (words.gathering !== GATHERS.none && pages > MANY_PAGES) words.gathering = GATHERS.all;
   }
 
   has(page: number): boolean {

@@ -8,17 +8,6 @@ import type { Run } from "./layout.ts";
 /** So many pages are opened by one fault, where some of them were written since the last save. */
 export const PAGES_AHEAD = 32;
 
-/**
- * Which of the pages that are opened in a long sequence are put into a huge page, by one copy
- * in place of many: none; those of which that takes no more memory and no more copying than
- * their writes would; or all, so that they can be protected in no time. As in
- * ffi/src/huge_page.rs.
- */
-export const GATHERS = { none: 0, filled: 1, all: 2 } as const;
-
-/** To protect so many pages at once, when a save holds them, takes too long. */
-export const MANY_HELD_PAGES = 2048;
-
 /** As in the handler: so many open one page each; later the second in a run opens all of it. */
 const PRECISE_FAULTS = 64;
 const FAULTS_OF_RUN = 2;

@@ -12,11 +12,28 @@ import { TRACKERS } from "./support/trackers.ts";
 const MIB = 1 << 20;
 const SIZE = 24 * MIB;
 
-/** How much memory of this process lies in huge pages. */
-function hugeBytes(): number {
-  const smaps = Deno.readTextFileSync("/proc/self/smaps");
-  const sizes = smaps.matchAll(/^AnonHugePages:\s+(\d+) kB$/gm);
-  return sizes.reduce((sum, [, kilobytes]) => sum + Number(kilobytes) * 1024, 0);
+/** Where a loom's memory begins. */
+function addressOf({ buffer }: Loom): bigint {
+  const bytes = new Uint8Array(buffer) as Uint8Array<ArrayBuffer>;
+  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
+}
+
+/** How much of a loom's memory lies in huge pages, and how much must lie in small ones. */
+function memoryOf(loom: Loom): { hugeBytes: number; smallBytes: number } {
+  const [start, end] = [addressOf(loom), addressOf(loom) + BigInt(loom.size)];
+  let [hugeBytes, smallBytes, length] = [0, 0, 0];
+  for (const line of Deno.readTextFileSync("/proc/self/smaps").split("\n")) {
+    const range = line.match(/^([0-9a-f]+)-([0-9a-f]+) /);
+    if (range) {
+      const [first, last] = range.slice(1).map((digits) => BigInt(`0x${digits}`));
+      length = Number((last < end ? last : end) - (first > start ? first : start));
+    }
+    if (length <= 0) continue;
+    const [, huge] = line.match(/^AnonHugePages:\s+(\d+) kB$/) ?? [];
+    if (huge) hugeBytes += Number(huge) * 1024;
+    if (/^VmFlags:.* nh\b/.test(line)) smallBytes += length;
+  }
+  return { hugeBytes, smallBytes };
 }
 
 function areAllowed(): boolean {
@@ -45,7 +62,9 @@ function testHuge(name: string, act: (directory: string) => Promise<void>): void
 async function openAligned(directory: string, options: LoomOptions): Promise<Loom> {
   for (;;) {
     const loom = await Loom.open(directory, options);
-    const address = Deno.UnsafePointer.of(new Uint8Array(loom.buffer as ArrayBuffer));
+    const address = Deno.UnsafePointer.of(
+      new Uint8Array(loom.buffer) as Uint8Array<ArrayBuffer>,
+    );
     if (Deno.UnsafePointer.value(address) % BigInt(2 * MIB) === 0n) return loom;
     await loom.close();
   }
@@ -64,11 +83,11 @@ async function openMapped(directory: string, pageSize = 16384): Promise<Loom> {
 for (const pageSize of [4096, 16384, 65536]) {
   testHuge(`pages of ${pageSize} bytes that are written whole, in order`, async (directory) => {
     await using loom = await openMapped(directory, pageSize);
-    const [before, image] = [hugeBytes(), Deno.readFileSync(`${directory}/image.bin`)];
+    const image = Deno.readFileSync(`${directory}/image.bin`);
     const bytes = new Uint8Array(loom.buffer);
     const pages = 15 * MIB / pageSize + 5;
     for (const memory of [bytes, image]) memory.fill(2, 0, pages * pageSize);
-    assertGreater(hugeBytes(), before + 8 * MIB);
+    assertGreater(memoryOf(loom).hugeBytes, 8 * MIB);
     assert(sameBytes(bytes, image));
     const { dirtyPages } = loom.stats();
     const { written, unchanged } = loom.saveSync();
@@ -79,12 +98,26 @@ for (const pageSize of [4096, 16384, 65536]) {
   });
 }
 
+testHuge(
+  "memory that was never written lies in small pages, whatever the system prefers",
+  async (directory) => {
+    const memory = new WebAssembly.Memory({ initial: 64, maximum: 640 });
+    await using loom = await Loom.open(directory, { memory });
+    for (const pages of [64, 640]) {
+      memory.grow(pages - memory.buffer.byteLength / 65536);
+      new Uint8Array(memory.buffer)[5 * 16384] = 1;
+      assertEquals(loom.saveSync().imagePages, 6);
+      const image = 6 * 16384;
+      assertEquals(memoryOf(loom), { hugeBytes: 0, smallBytes: pages * 65536 - image });
+    }
+  },
+);
+
 testHuge("words here and there take no huge pages, in order or not", async (directory) => {
   await using loom = await openMapped(directory);
-  const before = hugeBytes();
   const words = new Uint32Array(loom.buffer);
   for (let at = 0; at < words.length; at += 4096) words[at]++;
-  assertEquals(hugeBytes(), before);
+  assertEquals(memoryOf(loom).hugeBytes, 0);
   assertEquals(loom.stats().dirtyPages, SIZE / 16384);
 });
 
@@ -94,22 +127,30 @@ testHuge(
     const size = 64 * MIB;
     await using loom = await openAligned(directory, { size });
     const words = new Uint32Array(loom.buffer);
-    const before = hugeBytes();
     const writeEach = () => {
       for (let at = 0; at < words.length; at += 4096) words[at]++;
     };
     words.fill(1);
     loom.saveSync();
     writeEach();
-    assertEquals(hugeBytes(), before);
+    assertEquals(memoryOf(loom).hugeBytes, 0);
     await loom.save();
     writeEach();
-    assertGreater(hugeBytes(), before + 40 * MIB);
+    assertGreater(memoryOf(loom).hugeBytes, 40 * MIB);
     await loom.save();
     assertEquals(loom.verify().different, []);
     assertEquals(loom.check(), []);
   },
 );
+
+testHuge("pages that Workers may write are never moved", async (directory) => {
+  await using loom = await openAligned(directory, { size: 64 * MIB, shared: true });
+  const words = new Uint32Array(loom.buffer);
+  words.fill(1);
+  await loom.save();
+  words.fill(2);
+  assertEquals(memoryOf(loom).hugeBytes, 0);
+});
 
 type Step = (memories: Uint8Array[], random: Random) => void;
 

@@ -7,6 +7,7 @@ use crate::attach;
 use crate::checksum::{checksum_pages, loom_checksum_pages};
 use crate::copy::copy;
 use crate::errno;
+use crate::mapping;
 use crate::region::Region;
 use crate::state::Word;
 use core::hint;
@@ -179,11 +180,7 @@ pub extern "C" fn loom_reserve_aside(slot: u32) -> i32 {
         return -errno::last();
     }
     // A page kept here and there must not take a huge page each.
-    #[cfg(target_os = "linux")]
-    // SAFETY: advice about the mapping just made.
-    unsafe {
-        libc::madvise(base, length, libc::MADV_NOHUGEPAGE)
-    };
+    mapping::keep_small(base, length);
     attach::set_aside(slot, base as usize);
     0
 }

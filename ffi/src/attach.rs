@@ -111,6 +111,7 @@ pub unsafe extern "C" fn loom_attach(
             release(slot);
         }
     }
+    mapping::keep_small(base.cast(), length);
     budget::measure();
     huge_page::measure();
     // SAFETY: the caller's promise.
@@ -166,7 +167,10 @@ pub extern "C" fn loom_detach(slot: u32) -> i32 {
 pub extern "C" fn loom_resize(slot: u32, pages: u32) -> i32 {
     match SLOTS.get(slot as usize) {
         Some(slot) if pages <= slot.capacity.load(Ordering::Relaxed) => {
-            slot.pages.store(pages, Ordering::Release);
+            let old = slot.pages.swap(pages, Ordering::AcqRel);
+            if let Some(region) = Region::load(slot).filter(|_| pages > old) {
+                mapping::keep_small(region.address(old), region.offset(pages - old));
+            }
             0
         }
         _ => -libc::EINVAL,

@@ -56,14 +56,23 @@ pub fn map(
     if file >= 0 && flags & MAP_PRIVATE != 0 {
         region.state.set_mapped(first, end, true);
     }
-    // Huge pages would make one touched byte look like 512 touched system pages.
-    #[cfg(target_os = "linux")]
     if file < 0 {
-        // SAFETY: advice about the mapping just made; where it is unknown it fails
-        // and nothing changes.
-        unsafe { libc::madvise(address, length, libc::MADV_NOHUGEPAGE) };
+        keep_small(address, length);
     }
     true
+}
+
+/// Asks for small pages in anonymous memory: huge ones would make one touched byte look like
+/// 512 touched system pages.
+pub fn keep_small(address: *mut c_void, length: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: advice about memory of the caller's; where it is unknown it fails and nothing
+    // changes.
+    unsafe {
+        libc::madvise(address, length, libc::MADV_NOHUGEPAGE)
+    };
+    #[cfg(not(target_os = "linux"))]
+    let _ = (address, length);
 }
 
 /// Makes `first..end` fresh anonymous memory, all zeros.
