@@ -54,10 +54,8 @@ pub fn gather(region: &Region, page: u32, first: u32, end: u32) {
         return;
     }
     // Whoever marks a page dirty, or this one opened, from now on sees that, and waits.
-    let is_quiet = state.are_closed(first, page)
-        && state.are_closed(page + 1, end)
-        && !state.is_opened(page)
-        && !state.has_held(first, end);
+    let is_quiet =
+        state.are_closed(first, page) && state.are_closed(page + 1, end) && !state.is_opened(page);
     if is_quiet {
         // It is to be mapped anew when it is made clean, whether this succeeds or not.
         state.set_mapped(first, end, false);

@@ -79,7 +79,9 @@ fn pages_written_whole_and_in_order_are_put_into_huge_ones() {
             assert_eq!(loom.is_as_in_file(page), index >= written, "page {page}");
             assert_eq!(loom.is_of_file(page), !expected.contains(&(page / RANGE)));
         }
-        assert_eq!(loom.map(file.as_raw_fd(), &[[0, PAGES]], 1), 0);
+        // Many runs at once: their copies are given back where there are any.
+        let runs: Vec<_> = (0..PAGES).step_by(32).map(|first| [first, 32]).collect();
+        assert_eq!(loom.map(file.as_raw_fd(), &runs, 1), 0);
         assert!(loom.gathered().is_empty());
         assert!((0..PAGES).all(|page| loom.is_as_in_file(page) && loom.is_of_file(page)));
     }
@@ -121,7 +123,8 @@ fn pages_that_others_may_be_about_are_left() {
         assert_eq!(loom_protect(loom.slot, SECOND + 50, 1, 0), 0);
         loom.set(Word::GuardPage, SECOND + 50);
     };
-    let moving = |loom: &Loom| loom.set(Word::Moving, 5 * RANGE);
+    // The fourth range is written by none of these.
+    let moving = |loom: &Loom| loom.set(Word::Moving, 3 * RANGE);
     type Case<'a> = (&'a str, &'a dyn Fn(&Loom));
     let cases: [Case; 5] = [
         ("written", &written),
@@ -131,10 +134,16 @@ fn pages_that_others_may_be_about_are_left() {
         ("moving", &moving),
     ];
     for (name, prepare) in cases {
-        let (loom, _file) = mapped(2);
-        prepare(&loom);
-        loom.write_all(0..SECOND + 40, PAGE);
-        assert!(loom.gathered().is_empty(), "{name}");
+        for downwards in [false, true] {
+            let (loom, _file) = mapped(2);
+            prepare(&loom);
+            if downwards {
+                loom.write_all((SECOND + 90..3 * RANGE).rev(), PAGE);
+            } else {
+                loom.write_all(0..SECOND + 40, PAGE);
+            }
+            assert!(!loom.gathered().contains(&1), "{name}");
+        }
     }
     // Nor are those that another thread writes.
     let (loom, _file) = mapped(2);
