@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { Loom, type LoomOptions } from "../mod.ts";
+import { addressOf } from "./support/alignment.ts";
 import { sameBytes } from "./support/contents.ts";
 import { Random } from "./support/random.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
@@ -11,12 +12,6 @@ import { TRACKERS } from "./support/trackers.ts";
 
 const MIB = 1 << 20;
 const SIZE = 24 * MIB;
-
-/** Where a loom's memory begins. */
-function addressOf({ buffer }: Loom): bigint {
-  const bytes = new Uint8Array(buffer) as Uint8Array<ArrayBuffer>;
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
-}
 
 /** How much of a loom's memory lies in huge pages, and how much must lie in small ones. */
 function memoryOf(loom: Loom): { hugeBytes: number; smallBytes: number } {
@@ -58,18 +53,6 @@ function testHuge(name: string, act: (directory: string) => Promise<void>): void
   });
 }
 
-/** Opens a loom whose memory begins where a huge page may: that of a small one need not. */
-async function openAligned(directory: string, options: LoomOptions): Promise<Loom> {
-  for (;;) {
-    const loom = await Loom.open(directory, options);
-    const address = Deno.UnsafePointer.of(
-      new Uint8Array(loom.buffer) as Uint8Array<ArrayBuffer>,
-    );
-    if (Deno.UnsafePointer.value(address) % BigInt(2 * MIB) === 0n) return loom;
-    await loom.close();
-  }
-}
-
 /** Makes an image all of which has content, and opens it anew: it is mapped. */
 async function openMapped(directory: string, pageSize = 16384): Promise<Loom> {
   const options = { size: SIZE, pageSize };
@@ -77,7 +60,7 @@ async function openMapped(directory: string, pageSize = 16384): Promise<Loom> {
   new Uint32Array(loom.buffer).fill(1);
   await loom.save();
   await loom.close();
-  return await openAligned(directory, options);
+  return await Loom.open(directory, options);
 }
 
 for (const pageSize of [4096, 16384, 65536]) {
@@ -125,7 +108,7 @@ testHuge(
   "where save() held much, whatever is written in order is put there",
   async (directory) => {
     const size = 64 * MIB;
-    await using loom = await openAligned(directory, { size });
+    await using loom = await Loom.open(directory, { size });
     const words = new Uint32Array(loom.buffer);
     const writeEach = () => {
       for (let at = 0; at < words.length; at += 4096) words[at]++;
@@ -144,7 +127,7 @@ testHuge(
 );
 
 testHuge("pages that Workers may write are never moved", async (directory) => {
-  await using loom = await openAligned(directory, { size: 64 * MIB, shared: true });
+  await using loom = await Loom.open(directory, { size: 64 * MIB, shared: true });
   const words = new Uint32Array(loom.buffer);
   words.fill(1);
   await loom.save();
@@ -221,7 +204,7 @@ for (const pageSize of [4096, 16384, 65536]) {
       if (!random.oneIn(12)) continue;
       loom.saveSync();
       await loom.close();
-      loom = await openAligned(directory, { size: SIZE, pageSize });
+      loom = await Loom.open(directory, { size: SIZE, pageSize });
       assert(sameBytes(new Uint8Array(loom.buffer), model), where);
     }
     await loom.close();

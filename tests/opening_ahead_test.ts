@@ -1,6 +1,7 @@
 /** How many pages a fault opens, and that the dirty set stays exact whatever was opened. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Loom } from "../mod.ts";
+import { openAligned } from "./support/alignment.ts";
 import { sameBytes } from "./support/contents.ts";
 import { Random } from "./support/random.ts";
 import { saveAndList } from "./support/saves.ts";
@@ -70,7 +71,7 @@ function testOpening(name: string, act: (opened: Opened) => unknown): void {
       async fn() {
         using temporary = temporaryDirectory();
         const { path } = temporary;
-        await using loom = await Loom.open(path, { size: PAGES * PAGE, validate });
+        await using loom = await openAligned(path, { size: PAGES * PAGE, validate });
         new Uint32Array(loom.buffer).fill(1);
         loom.saveSync();
         // Those that were all written lie in memory of their own until they are not.

@@ -30,13 +30,26 @@ const DENSE: u32 = 2;
 /// The same where a save needs some of them as they are, which are all copied aside then.
 const DENSE_IF_HELD: u32 = 8;
 
-/// Whether all of the aligned run of `most` pages around one is likely to be written.
-fn is_dense(state: &State, page: u32, most: u32) -> bool {
+/// The run of `length` pages, a power of two, that a page of the image lies in, as far as
+/// that goes. Runs are aligned in memory, as huge pages are.
+pub fn run_around(region: &Region, page: u32, length: u32) -> (u32, u32) {
+    let image_pages = region.state.load(Word::ImagePages);
+    if length >= image_pages {
+        return (0, image_pages);
+    }
+    let start = (region.base >> region.page_shift) as u32;
+    let before = start.wrapping_add(page) % length;
+    let end = page + (length - before);
+    (page.saturating_sub(before), end.min(image_pages))
+}
+
+/// Whether all of the run of `most` pages around one is likely to be written.
+fn is_dense(region: &Region, page: u32, most: u32) -> bool {
+    let state = &region.state;
     if most <= 1 {
         return false;
     }
-    let first = page - page % most;
-    let end = first + most;
+    let (first, end) = run_around(region, page, most);
     // What has memory of its own was all written before the last save.
     let is_likely = state.has_own(first, end);
     if !is_likely && state.load(Word::RecentFaults) <= PRECISE_FAULTS {
@@ -49,10 +62,10 @@ fn is_dense(state: &State, page: u32, most: u32) -> bool {
     };
     // The guard page counts as dirty, and was not written.
     let guarded = (first..end).contains(&state.load(Word::GuardPage));
-    state.count_dirty(first, most) >= enough + u32::from(guarded)
+    state.count_dirty(first, end) >= enough + u32::from(guarded)
 }
 
-/// How many pages, in an aligned run, are likely to be written from this one on: as many as
+/// How many pages, in such a run, are likely to be written from this one on: as many as
 /// can be written already just before it, or just after it, and no more than a huge page
 /// takes the place of. 1 where it is in no such place.
 fn sequence_length(region: &Region, page: u32, most: u32) -> u32 {
@@ -63,13 +76,12 @@ fn sequence_length(region: &Region, page: u32, most: u32) -> u32 {
     let image_pages = state.load(Word::ImagePages);
     let mut length = huge_page::length(region);
     while length >= most {
-        let first = page - page % length;
-        let end = first + length;
+        let (first, end) = run_around(region, page, length);
         let is_upwards =
             page == first && first >= length && state.are_writable(first - length, first);
         let is_downwards =
             page + 1 == end && end + length <= image_pages && state.are_writable(end, end + length);
-        if (is_upwards || is_downwards) && !state.has_held(first, end.min(image_pages)) {
+        if (is_upwards || is_downwards) && !state.has_held(first, end) {
             return length;
         }
         length /= 2;
@@ -86,7 +98,7 @@ fn sequence_length(region: &Region, page: u32, most: u32) -> u32 {
 pub fn run_length(region: &Region, page: u32) -> u32 {
     let state = &region.state;
     let most = state.load(Word::MostAhead);
-    let ahead = if is_dense(state, page, most) {
+    let ahead = if is_dense(region, page, most) {
         most
     } else {
         sequence_length(region, page, most)

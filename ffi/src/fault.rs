@@ -152,7 +152,7 @@ pub fn open(region: &Region, page: u32) -> bool {
     }
 }
 
-/// Opens the aligned run of `length` pages around a page, and where the kernel
+/// Opens the run of `length` pages around a page, and where the kernel
 /// refuses another mapping ever larger ones: joining runs gives mappings back.
 fn open_more(region: &Region, page: u32, length: u32) -> bool {
     let state = &region.state;
@@ -161,10 +161,9 @@ fn open_more(region: &Region, page: u32, length: u32) -> bool {
         return mapping::make_writable(region, page, page + 1);
     }
     let guard = state.load(Word::GuardPage);
-    let mut length = length.min(image_pages.next_power_of_two());
+    let mut length = length;
     loop {
-        let mut first = page - page % length;
-        let mut end = first.saturating_add(length).min(image_pages);
+        let (mut first, mut end) = budget::run_around(region, page, length);
         if guard != NO_PAGE && guard < page {
             first = first.max(guard + 1);
         } else if guard != NO_PAGE {

@@ -273,15 +273,14 @@ impl State {
         self.clear(KEPT);
     }
 
-    /// How many pages of an aligned run, of 32 at most, are in a bitmap.
-    fn count(&self, bitmap: usize, first: u32, count: u32) -> u32 {
-        let (word, lowest) = self.bit(bitmap, first);
-        let mask = (u32::MAX >> (32 - count)) * lowest;
-        (word.load(Ordering::Acquire) & mask).count_ones()
-    }
-
-    pub fn count_dirty(&self, first: u32, count: u32) -> u32 {
-        self.count(DIRTY, first, count)
+    /// How many of the pages are dirty.
+    pub fn count_dirty(&self, first: u32, end: u32) -> u32 {
+        let mut count = 0;
+        self.in_words(DIRTY, first, end, |word, mask| {
+            count += (word.load(Ordering::Acquire) & mask).count_ones();
+            true
+        });
+        count
     }
 
     /// Whether one of the pages has memory of its own, and is clean.

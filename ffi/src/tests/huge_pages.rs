@@ -12,13 +12,19 @@ const THIRD: u32 = 2 * RANGE;
 
 /// A loom mapped from a file whose every page begins with its number, and the file.
 fn mapped(gathering: u32) -> (Loom, File) {
+    let (loom, file) = mapped_after(0, gathering);
+    assert!((loom.base as usize).is_multiple_of(RANGE as usize * PAGE));
+    (loom, file)
+}
+
+/// The same, so many pages after a place where a huge page may begin.
+fn mapped_after(after: u32, gathering: u32) -> (Loom, File) {
     let mut bytes = vec![7; PAGES as usize * PAGE];
     for (page, content) in bytes.chunks_mut(PAGE).enumerate() {
         content[..4].copy_from_slice(&(page as u32).to_le_bytes());
     }
     let file = temporary(&bytes);
-    let loom = Loom::new(PAGES);
-    assert!((loom.base as usize).is_multiple_of(RANGE as usize * PAGE));
+    let loom = Loom::beginning(PAGES, after);
     assert_eq!(loom.map(file.as_raw_fd(), &[[0, PAGES]], 1), 0);
     loom.set(Word::ImagePages, PAGES);
     loom.set(Word::MostAhead, 32);
@@ -85,6 +91,16 @@ fn pages_written_whole_and_in_order_are_put_into_huge_ones() {
         assert!(loom.gathered().is_empty());
         assert!((0..PAGES).all(|page| loom.is_as_in_file(page) && loom.is_of_file(page)));
     }
+}
+
+#[test]
+fn ranges_are_aligned_in_memory_wherever_the_region_begins() {
+    let (loom, _file) = mapped_after(5, 1);
+    loom.write_all(0..PAGES, PAGE);
+    let state = loom.region().state;
+    let gathered: Vec<_> = (0..PAGES).filter(|&page| state.is_gathered(page)).collect();
+    assert_eq!(gathered, Vec::from_iter(2 * RANGE - 5..PAGES - 5));
+    assert!((0..PAGES).all(|page| !loom.is_as_in_file(page)));
 }
 
 #[test]

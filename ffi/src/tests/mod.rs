@@ -34,6 +34,8 @@ const PAGE: usize = 16384;
 
 /// Anonymous memory, attached, and all of it dirty; detached and unmapped at the end.
 struct Loom {
+    /// All that was mapped, and how long it is.
+    mapping: (*mut libc::c_void, usize),
     base: *mut u8,
     pages: u32,
     slot: u32,
@@ -45,19 +47,25 @@ unsafe impl Sync for Loom {}
 
 impl Loom {
     fn new(pages: u32) -> Self {
-        let length = pages as usize * PAGE;
+        Self::beginning(pages, 0)
+    }
+
+    /// One that begins some pages after a place where a huge page may, if it is large.
+    fn beginning(pages: u32, after: u32) -> Self {
+        let whole = ((after + pages) as usize * PAGE).next_multiple_of(2 << 20);
         // SAFETY: a new anonymous mapping touches no memory that exists.
-        let base = unsafe {
+        let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                length,
+                whole,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             )
         };
-        assert_ne!(base, libc::MAP_FAILED);
+        assert_ne!(start, libc::MAP_FAILED);
+        let base = start.wrapping_byte_add(after as usize * PAGE);
         let (words, length) = words_for(pages);
         // SAFETY: there is room for so many words.
         let slot = unsafe { loom_attach(base.cast(), pages, PAGE as u32, pages, words) };
@@ -65,6 +73,7 @@ impl Loom {
         // SAFETY: memory of so many words, which is never unmapped.
         let words = unsafe { std::slice::from_raw_parts(words as *const AtomicU32, length) };
         Self {
+            mapping: (start, whole),
             base: base.cast(),
             pages,
             slot: slot as u32,
@@ -177,8 +186,8 @@ fn fresh(length: usize) -> *mut u8 {
 impl Drop for Loom {
     fn drop(&mut self) {
         loom_detach(self.slot);
-        // SAFETY: mapped in `new`, and no longer known to the handler.
-        unsafe { libc::munmap(self.base.cast(), self.pages as usize * PAGE) };
+        // SAFETY: mapped in `beginning`, and no longer known to the handler.
+        unsafe { libc::munmap(self.mapping.0, self.mapping.1) };
     }
 }
 
