@@ -255,24 +255,29 @@ export class PatchPages {
 
   /** The candidates but for those that were opened ahead and not written. */
   *#written(): Protocol<number[]> {
-    const { region } = this.target;
-    const { opened } = this.plan;
     if (this.#candidates) return this.#candidates;
-    const candidates: number[] = this.#candidates = [];
-    for (const { first, count } of this.plan.candidates) {
-      for (let page = first; page < first + count; page++) candidates.push(page);
+    const { opened, candidates } = this.plan;
+    const copied = opened && (yield* this.#copied(opened));
+    const pages: number[] = [];
+    for (const { first, count } of candidates) {
+      for (let page = first; page < first + count; page++) {
+        if (!opened || !hasBit(opened, page) || hasBit(copied!, page)) pages.push(page);
+      }
     }
-    if (!opened) return candidates;
+    return this.#candidates = pages;
+  }
+
+  /** Which of the pages that were opened have been copied from the image. */
+  *#copied(opened: Uint32Array): Protocol<Uint32Array> {
+    const { states } = this.target.region;
     const copied = new Uint32Array(opened.length);
     const words = SCAN_PAGES / 32;
     for (let word = 0; word < opened.length; word += words) {
       if (opened.subarray(word, word + words).every((bits) => bits === 0)) continue;
       const pages = Math.min(SCAN_PAGES, this.plan.old - word * 32);
-      copied.set(yield* perform(region.states.copied(word * 32, pages)), word);
+      copied.set(yield* perform(states.copied(word * 32, pages)), word);
     }
-    return this.#candidates = candidates.filter((page) =>
-      !hasBit(opened, page) || hasBit(copied, page)
-    );
+    return copied;
   }
 
   *#batches(pages: number[]): Generator<number[]> {
