@@ -5,9 +5,7 @@
 use crate::region::Region;
 use crate::state::{NO_PAGE, Word};
 use crate::{inspect, isolate, pagemap};
-use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
-use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
 const HUGE_BYTES: usize = 2 << 20;
 
@@ -93,7 +91,9 @@ fn pays(region: &Region, first: u32, end: u32) -> bool {
 }
 
 /// Moves a copy in huge memory over a range, complete.
+#[cfg(target_os = "linux")]
 fn replace(region: &Region, first: u32) -> bool {
+    use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
     let range = region.address(first);
     let (access, flags) = (
         PROT_READ | PROT_WRITE,
@@ -103,7 +103,7 @@ fn replace(region: &Region, first: u32) -> bool {
     // that nobody else writes, and to which no Rust reference points. What can't be read of
     // them is found out by the kernel first.
     unsafe {
-        let copy = libc::mmap(ptr::null_mut(), HUGE_BYTES, access, flags, -1, 0);
+        let copy = libc::mmap(core::ptr::null_mut(), HUGE_BYTES, access, flags, -1, 0);
         if copy == libc::MAP_FAILED {
             return false;
         }
@@ -111,7 +111,7 @@ fn replace(region: &Region, first: u32) -> bool {
             && libc::madvise(copy, HUGE_BYTES, libc::MADV_HUGEPAGE) == 0
             && libc::madvise(range, HUGE_BYTES, libc::MADV_POPULATE_READ) == 0
             && {
-                ptr::copy_nonoverlapping(range.cast::<u8>(), copy.cast(), HUGE_BYTES);
+                core::ptr::copy_nonoverlapping(range.cast::<u8>(), copy.cast(), HUGE_BYTES);
                 let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
                 libc::mremap(copy, HUGE_BYTES, HUGE_BYTES, how, range) != libc::MAP_FAILED
             };
@@ -120,4 +120,9 @@ fn replace(region: &Region, first: u32) -> bool {
         }
         done
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn replace(_: &Region, _: u32) -> bool {
+    false
 }
