@@ -3,7 +3,7 @@
  * nothing but how long it takes.
  */
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { Loom, type LoomOptions } from "../mod.ts";
+import { Loom } from "../mod.ts";
 import { addressOf } from "./support/alignment.ts";
 import { sameBytes } from "./support/contents.ts";
 import { Random } from "./support/random.ts";

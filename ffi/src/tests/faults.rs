@@ -44,6 +44,7 @@ fn threads_that_fault_on_the_same_pages_all_write() {
 
 #[test]
 fn isolated_writes_stay_within_the_budget_of_mappings() {
+    let _alone = MAPPINGS.write().unwrap_or_else(PoisonError::into_inner);
     let loom = Loom::new(400_000);
     loom.clean(400_000);
     for page in (0..400_000).step_by(2) {
@@ -60,6 +61,7 @@ fn isolated_writes_stay_within_the_budget_of_mappings() {
 
 #[test]
 fn where_faults_come_thick_neighbours_are_opened_too() {
+    let _enough = enough_mappings();
     let loom = Loom::new(4096);
     loom.clean(4096);
     loom.set(Word::MostAhead, 16);
@@ -77,6 +79,7 @@ fn where_faults_come_thick_neighbours_are_opened_too() {
 
 #[test]
 fn pages_written_in_order_are_opened_in_longer_and_longer_runs() {
+    let _enough = enough_mappings();
     for downwards in [false, true] {
         let loom = Loom::new(1024);
         loom.clean(1000);
@@ -101,6 +104,7 @@ fn pages_written_in_order_are_opened_in_longer_and_longer_runs() {
 
 #[test]
 fn what_lies_beyond_the_image_is_no_sign_of_writes_in_order() {
+    let _enough = enough_mappings();
     let loom = Loom::new(1024);
     loom.clean(992);
     loom.set(Word::MostAhead, 32);
@@ -111,6 +115,7 @@ fn what_lies_beyond_the_image_is_no_sign_of_writes_in_order() {
 
 #[test]
 fn of_pages_that_are_held_a_run_is_opened_by_the_eighth_write() {
+    let _enough = enough_mappings();
     let loom = Loom::new(256);
     assert_eq!(loom_reserve_aside(loom.slot), 0);
     loom.hold_all(true);

@@ -68,6 +68,7 @@ impl Loom {
 
 #[test]
 fn pages_written_whole_and_in_order_are_put_into_huge_ones() {
+    let _enough = enough_mappings();
     for downwards in [false, true] {
         let (loom, file) = mapped(1);
         let nth = |index| if downwards { PAGES - 1 - index } else { index };
@@ -95,6 +96,7 @@ fn pages_written_whole_and_in_order_are_put_into_huge_ones() {
 
 #[test]
 fn ranges_are_aligned_in_memory_wherever_the_region_begins() {
+    let _enough = enough_mappings();
     let (loom, _file) = mapped_after(5, 1);
     loom.write_all(0..PAGES, PAGE);
     let state = loom.region().state;
@@ -105,6 +107,7 @@ fn ranges_are_aligned_in_memory_wherever_the_region_begins() {
 
 #[test]
 fn where_it_would_take_more_memory_or_copying_it_is_left() {
+    let _enough = enough_mappings();
     let word = 8;
     let left = |gathering: u32, length: usize, prepare: &dyn Fn(&Loom)| {
         let (loom, _file) = mapped(gathering);
@@ -126,6 +129,7 @@ fn where_it_would_take_more_memory_or_copying_it_is_left() {
 
 #[test]
 fn pages_that_others_may_be_about_are_left() {
+    let _enough = enough_mappings();
     let written = |loom: &Loom| loom.write(SECOND + 50, 3);
     let opened = |loom: &Loom| {
         assert_eq!(loom_protect(loom.slot, SECOND + 50, 1, 2), 0);
@@ -171,6 +175,7 @@ fn pages_that_others_may_be_about_are_left() {
 
 #[test]
 fn a_page_that_is_on_its_way_is_not_opened() {
+    let _enough = enough_mappings();
     let (loom, _file) = mapped(2);
     loom.set(Word::Moving, SECOND);
     assert_eq!(loom_touch(loom.slot, SECOND + 1, 1), 0);
@@ -193,6 +198,7 @@ fn a_page_that_is_on_its_way_is_not_opened() {
 
 #[test]
 fn what_other_threads_write_meanwhile_is_not_lost() {
+    let _enough = enough_mappings();
     let mut gathered = 0;
     for round in 1..=100u8 {
         let (loom, _file) = mapped(2);
@@ -242,6 +248,7 @@ fn what_other_threads_write_meanwhile_is_not_lost() {
 
 #[test]
 fn pages_that_their_file_has_lost_are_left() {
+    let _enough = enough_mappings();
     let (loom, file) = mapped(2);
     loom.write_all(0..SECOND, PAGE);
     file.set_len(u64::from(SECOND + 20) * PAGE as u64).unwrap();

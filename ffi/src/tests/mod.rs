@@ -27,10 +27,19 @@ use crate::state::{FLAG_EXHAUSTED, HEADER_WORDS, NO_PAGE, State, Word};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, PoisonError, RwLock, RwLockReadGuard};
 
 const PAGE: usize = 16384;
+
+/// The mappings that a process may have: one test uses them up, and how many pages a fault
+/// opens depends on how many are left.
+static MAPPINGS: RwLock<()> = RwLock::new(());
+
+/// For as long as the result is kept nobody uses them up.
+fn enough_mappings() -> RwLockReadGuard<'static, ()> {
+    MAPPINGS.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Anonymous memory, attached, and all of it dirty; detached and unmapped at the end.
 struct Loom {
