@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::huge_page;
+use std::hint::{black_box, spin_loop};
 
 /// How many pages a huge one takes the place of.
 const RANGE: u32 = 128;
@@ -37,6 +38,8 @@ impl Loom {
     /// Writes all of the pages, or a word of each.
     fn write_all(&self, pages: impl Iterator<Item = u32>, length: usize) {
         for page in pages {
+            // Or the compiler makes one write of all of them, in the order that it likes.
+            let page = black_box(page);
             // SAFETY: the page is this test's own, and the handler makes it writable.
             unsafe { self.at(page).add(PAGE - length).write_bytes(9, length) };
         }
@@ -210,10 +213,10 @@ fn what_other_threads_write_meanwhile_is_not_lost() {
                 scope.spawn(move || {
                     for first in (0..PAGES).step_by(RANGE as usize) {
                         while next.load(Ordering::SeqCst) < first {
-                            std::hint::spin_loop();
+                            spin_loop();
                         }
                         for _ in 0..u32::from(round % 25) * 80 {
-                            std::hint::spin_loop();
+                            spin_loop();
                         }
                         // SAFETY: nobody else writes this byte.
                         unsafe {
