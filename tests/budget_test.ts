@@ -6,6 +6,7 @@ import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { Loom } from "../mod.ts";
 import { bytesOnDisk } from "./support/saves.ts";
+import { readSystemFile } from "./support/system_files.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS } from "./support/trackers.ts";
 
@@ -14,17 +15,11 @@ const DIRTY = 200_000;
 const PAGES = 2 * DIRTY;
 const CHANGED_EVERY = 40;
 
-/** A file under /proc, which Deno reads only with all permissions: cat reads it for us. */
-function procFile(path: string): string {
-  const { stdout } = new Deno.Command("cat", { args: [`/proc/${path}`] }).outputSync();
-  return new TextDecoder().decode(stdout);
-}
-
-const limit = Number(procFile("sys/vm/max_map_count"));
+const limit = Number(readSystemFile("/proc/sys/vm/max_map_count"));
 
 /** How many mappings this process has. */
 function processMappings(): number {
-  return procFile(`${Deno.pid}/maps`).split("\n").length - 1;
+  return readSystemFile(`/proc/${Deno.pid}/maps`).split("\n").length - 1;
 }
 
 /** A directory whose image is all holes. */

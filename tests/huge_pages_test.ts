@@ -7,6 +7,7 @@ import { Loom } from "../mod.ts";
 import { addressOf } from "./support/alignment.ts";
 import { sameBytes } from "./support/contents.ts";
 import { Random } from "./support/random.ts";
+import { readSystemFile } from "./support/system_files.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { TRACKERS } from "./support/trackers.ts";
 
@@ -17,7 +18,7 @@ const SIZE = 24 * MIB;
 function memoryOf(loom: Loom): { hugeBytes: number; smallBytes: number } {
   const [start, end] = [addressOf(loom), addressOf(loom) + BigInt(loom.size)];
   let [hugeBytes, smallBytes, length] = [0, 0, 0];
-  for (const line of Deno.readTextFileSync("/proc/self/smaps").split("\n")) {
+  for (const line of readSystemFile(`/proc/${Deno.pid}/smaps`).split("\n")) {
     const range = line.match(/^([0-9a-f]+)-([0-9a-f]+) /);
     if (range) {
       const [first, last] = range.slice(1).map((digits) => BigInt(`0x${digits}`));
@@ -32,13 +33,8 @@ function memoryOf(loom: Loom): { hugeBytes: number; smallBytes: number } {
 }
 
 function areAllowed(): boolean {
-  try {
-    const setting = "/sys/kernel/mm/transparent_hugepage/enabled";
-    return TRACKERS.includes("userfaultfd") &&
-      !Deno.readTextFileSync(setting).includes("[never]");
-  } catch {
-    return false;
-  }
+  const setting = readSystemFile("/sys/kernel/mm/transparent_hugepage/enabled");
+  return TRACKERS.includes("userfaultfd") && /\[(always|madvise)\]/.test(setting);
 }
 
 function testHuge(name: string, act: (directory: string) => Promise<void>): void {
