@@ -154,14 +154,13 @@ pub fn open(region: &Region, page: u32) -> bool {
 
 /// Opens the run of `length` pages around a page, and where the kernel
 /// refuses another mapping ever larger ones: joining runs gives mappings back.
-fn open_more(region: &Region, page: u32, length: u32) -> bool {
+fn open_more(region: &Region, page: u32, mut length: u32) -> bool {
     let state = &region.state;
     let image_pages = state.load(Word::ImagePages);
     if page >= image_pages {
         return mapping::make_writable(region, page, page + 1);
     }
     let guard = state.load(Word::GuardPage);
-    let mut length = length;
     loop {
         let (mut first, mut end) = budget::run_around(region, page, length);
         if guard != NO_PAGE && guard < page {

@@ -1,6 +1,6 @@
 //! Dense pages put into a huge one. Where all of its range is about to be written, one copy
-//! takes a fifth of what the kernel takes to copy each system page at its first write; and a
-//! save protects it, or gives it back, as one entry of a page table and not as 512.
+//! takes the place of those that the kernel makes of each system page at its first write; and
+//! a save protects it, or gives it back, as one entry of a page table and not as 512.
 
 use crate::region::Region;
 use crate::state::{NO_PAGE, Word};
