@@ -118,7 +118,7 @@ class Pages implements Disposable {
       const isSame = this.base.wasRead[index] === 1 && sameBytes(page, base);
       const length = this.#isKnown[index] ? lengthOfRuns(words, old) : Infinity;
       if (isSame) assertEquals([lengths[index], spans[index]], [0, 0], where);
-      else if (length > words.length * 3 / 4) {
+      else if (length > words.length / 2) {
         assertEquals([lengths[index], spans[index]], [WHOLE, words.length * 65536], where);
       } else {
         const differs = (word: number, at: number) => word !== words[at];

@@ -28,7 +28,10 @@ const WHOLE: u32 = u32::MAX;
 /// many.
 const LANES: usize = 8;
 
-/// So many equal words are skipped at a time.
+/// The words of the largest page.
+const MOST_WORDS: usize = (64 << 10) / 4;
+
+/// So many words are looked at together, and skipped where they are equal.
 const STRIDE: usize = 16;
 
 /// What was found of a page.
@@ -51,46 +54,83 @@ impl Difference {
     }
 }
 
-/// Writes the runs of words in which `page` differs from `base`, which it does, unless that
-/// is most of them. Two runs with one equal word between them are one: that word is as long
-/// as a run's head.
-fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> Difference {
-    let length = page.len();
-    let mut runs = Difference::default();
-    let mut at = 0;
-    while at < length {
-        let stride = at..(at + STRIDE).min(length);
-        if page[stride.clone()] == base[stride.clone()] {
-            at = stride.end;
-            continue;
-        }
-        while page[at] == base[at] {
-            at += 1;
-        }
-        let start = at;
-        at += 1;
-        loop {
-            if at < length && page[at] != base[at] {
-                at += 1;
-            } else if at + 1 < length && page[at + 1] != base[at + 1] {
-                at += 2;
-            } else {
-                break;
+/// Which words of a page differ, a bit for each.
+struct Differing {
+    bits: [u64; MOST_WORDS / 64],
+}
+
+impl Differing {
+    /// A single equal word between two that differ counts with them: it is as long as the
+    /// head of a run.
+    fn new(page: &[u32], base: &[u32]) -> Self {
+        let mut bits = [0; MOST_WORDS / 64];
+        let strides = page.chunks_exact(STRIDE).zip(base.chunks_exact(STRIDE));
+        for (index, (new, old)) in strides.enumerate() {
+            if new == old {
+                continue;
             }
+            // No branch for a word: those that differ may lie anywhere.
+            let mask = (0..STRIDE).fold(0, |mask, at| mask | u64::from(new[at] != old[at]) << at);
+            bits[index * STRIDE / 64] |= mask << (index * STRIDE % 64);
         }
-        if runs.length + 1 + at - start > length / 4 * 3 {
-            return Difference::whole(length);
+        let mut before = 0;
+        for index in 0..page.len() / 64 {
+            let after = bits.get(index + 1).map_or(0, |next| next << 63);
+            let these = bits[index];
+            bits[index] |= (these << 1 | before) & (these >> 1 | after);
+            before = these >> 63;
         }
-        if runs.length == 0 {
-            runs.span.start = start;
-        }
-        runs.span.end = at;
-        let (head, words) = into[runs.length..].split_at_mut(1);
-        head[0] = start as u32 | ((at - start) as u32) << 16;
-        words[..at - start].copy_from_slice(&page[start..at]);
-        runs.length += 1 + at - start;
+        Self { bits }
     }
-    runs
+
+    /// How many words the runs take, with their heads.
+    fn length(&self) -> usize {
+        let mut before = 0;
+        let length = |bits: &u64| {
+            let begins = bits & !(bits << 1 | before);
+            before = bits >> 63;
+            bits.count_ones() + begins.count_ones()
+        };
+        self.bits.iter().map(length).sum::<u32>() as usize
+    }
+
+    /// The first word from some on that differs, or that doesn't.
+    fn next(&self, from: usize, differs: bool) -> Option<usize> {
+        let flip = if differs { 0 } else { u64::MAX };
+        let mut wanted = u64::MAX << (from % 64);
+        for (index, bits) in self.bits.iter().enumerate().skip(from / 64) {
+            let found = (bits ^ flip) & wanted;
+            if found != 0 {
+                return Some(index * 64 + found.trailing_zeros() as usize);
+            }
+            wanted = u64::MAX;
+        }
+        None
+    }
+}
+
+/// Writes the runs of words in which `page` differs from `base`, which it does, unless that
+/// is more than half of it.
+fn write_runs(page: &[u32], base: &[u32], into: &mut [u32]) -> Difference {
+    let differing = Differing::new(page, base);
+    let length = differing.length();
+    if length > page.len() / 2 {
+        return Difference::whole(page.len());
+    }
+    let (mut at, mut span) = (0, 0..0);
+    while let Some(start) = differing.next(span.end, true) {
+        let end = differing.next(start, false).unwrap_or(page.len());
+        let (head, words) = into[at..].split_at_mut(1);
+        head[0] = start as u32 | ((end - start) as u32) << 16;
+        words[..end - start].copy_from_slice(&page[start..end]);
+        span = if at == 0 { start..end } else { span.start..end };
+        at += 1 + end - start;
+    }
+    Difference {
+        length,
+        span,
+        is_whole: false,
+    }
 }
 
 /// Writes in what pages differ from `bases`, one page after the other. The pages lie one
@@ -113,6 +153,9 @@ pub unsafe extern "C" fn loom_differences(
         return -libc::EINVAL;
     };
     let (length, count) = (region.page_size() / 4, count as usize);
+    if length > MOST_WORDS {
+        return -libc::EINVAL;
+    }
     // SAFETY: the caller's promise.
     let (questions, into) = unsafe {
         (
