@@ -6,7 +6,7 @@
  * @module
  */
 export { Loom } from "./src/loom.ts";
-export type { SaveOptions, Saving } from "./src/save_options.ts";
+export type { SaveOptions, Saving } from "./src/save/options.ts";
 export {
   type Started,
   WasmLoom,
@@ -17,8 +17,8 @@ export {
 } from "./src/wasm_loom.ts";
 export type { LoomOptions, Tracker } from "./src/options.ts";
 export type { SavePhases, SaveReport } from "./src/save.ts";
-export type { LoomStats } from "./src/stats.ts";
-export type { Recovery } from "./src/evidence.ts";
+export type { LoomStats } from "./src/loom/stats.ts";
+export type { Recovery } from "./src/recovery/evidence.ts";
 export type { VerifyReport, Violation } from "./src/invariants.ts";
 export type { BackupOptions, BackupProgress, BackupReport } from "./src/backup.ts";
 export { LoomError, type LoomErrorCode, type LoomErrorDetails } from "./src/errors.ts";

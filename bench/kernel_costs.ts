@@ -1,8 +1,8 @@
 /** What the kernel and Deno charge for things that Loom avoids, without any Loom. */
 import fs from "node:fs";
 import { native } from "../src/native.ts";
-import { SYMBOLS } from "../src/native_symbols.ts";
-import { SharedWords } from "../src/shared_words.ts";
+import { SYMBOLS } from "../src/native/symbols.ts";
+import { SharedWords } from "../src/region/shared_words.ts";
 import { makeImage, MIB, PAGE } from "./floor.ts";
 import { type Figure, interleave, median, type Setting, shuffled, time } from "./measure.ts";
 
@@ -164,7 +164,7 @@ async function mappingOneByOne(directory: string, megabytes: number): Promise<Fi
   return { name: "a page made clean, mapped anew / with others", unit: "µs", ours, floor };
 }
 
-/** What is weighed where an image is left open from save to save (src/opening_ahead.ts). */
+/** What is weighed where an image is left open from save to save (src/region/opening_ahead.ts). */
 function leavingOpen(directory: string, megabytes: number): Figure[] {
   using mapped = new Mapped(directory, megabytes);
   const costs: Record<string, number[]> = { opened: [], "looked through": [], closed: [] };

@@ -3,18 +3,18 @@
  * over one with an empty heap, what a small change costs to save, and how fast the
  * program runs against the same program on plain memory, once its pages are warm.
  */
-import { Graph } from "../examples/graph.ts";
-import { Machine, start as startQuickJS } from "../examples/repl_machine.ts";
-import { Database, start as startSqlite } from "../examples/sqlite.ts";
-import type { SaveReport } from "../mod.ts";
-import { readModule } from "../src/wasm_module.ts";
-import { type Figure, interleave, median, type Setting, time, type Turn } from "./measure.ts";
 import quickjs from "npm:@jitl/quickjs-wasmfile-release-sync@0.32.0/wasm" with {
   type: "bytes",
 };
 import sqlite from "npm:@sqlite.org/sqlite-wasm@3.50.4-build1/sqlite3.wasm" with {
   type: "bytes",
 };
+import { Graph } from "../examples/graph.ts";
+import { Machine, start as startQuickJS } from "../examples/repl_machine.ts";
+import { Database, start as startSqlite } from "../examples/sqlite.ts";
+import type { SaveReport } from "../mod.ts";
+import { readModule } from "../src/wasm_loom/module.ts";
+import { type Figure, interleave, median, type Setting, time, type Turn } from "./measure.ts";
 
 export const title = "programs from npm: start, save, speed";
 

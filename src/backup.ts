@@ -5,18 +5,18 @@
  *
  * Seed: u3e_backup, _ce_image_copy.
  */
-import { Attachment } from "./attachment.ts";
 import { checksumPages, isZero, wordsOf } from "./checksum.ts";
-import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, recordedPageSize, recordPageSize } from "./directory.ts";
 import { LoomError } from "./errors.ts";
-import { contentOf, type Evidence } from "./evidence.ts";
-import { savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
+import { Attachment } from "./image/attachment.ts";
+import { ChecksumFile } from "./image/checksum_file.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
 import { applyPatch, type PageSource, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { conditionOf, conditions, decide, examine, recover } from "./recovery.ts";
+import { contentOf, type Evidence } from "./recovery/evidence.ts";
+import { savesOf } from "./recovery/identity.ts";
 import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */

@@ -11,6 +11,7 @@
 import process from "node:process";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { backup, type BackupReport } from "./backup.ts";
+import { Progress, watched } from "./cli/progress.ts";
 import {
   backupText,
   infoText,
@@ -18,7 +19,7 @@ import {
   SWITCHES,
   troublesOf,
   verifyText,
-} from "./cli_text.ts";
+} from "./cli/text.ts";
 import { openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
 import { LoomError, messageOf } from "./errors.ts";
@@ -33,7 +34,6 @@ import {
 import { FILES, MAXIMUM_PAGES, PAGE_SIZES } from "./layout.ts";
 import { mend } from "./mend.ts";
 import { native } from "./native.ts";
-import { Progress, watched } from "./progress.ts";
 import { perform, type Protocol, run } from "./protocol.ts";
 import type { Storage } from "./storage.ts";
 

@@ -5,18 +5,18 @@
  *
  * Seed: u3e_live, as far as it is about files.
  */
-import { Attachment } from "./attachment.ts";
-import { ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
-import { contentOf, type Evidence, type Recovery, type Verdict } from "./evidence.ts";
-import { adoptPages, expectAllPages, recognise, savesOf } from "./identity.ts";
 import { Image } from "./image.ts";
+import { Attachment } from "./image/attachment.ts";
+import { ChecksumFile } from "./image/checksum_file.ts";
+import { JournalFile } from "./journal/file.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join, PAGE_SIZES, pagesFor } from "./layout.ts";
-import { JournalFile } from "./journal_file.ts";
 import type { PageSource, PatchContent } from "./patch.ts";
-import { PatchFiles } from "./patch_files.ts";
+import { PatchFiles } from "./patch/files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { conditions, decide, examine, recover, recoveryOf } from "./recovery.ts";
+import { contentOf, type Evidence, type Recovery, type Verdict } from "./recovery/evidence.ts";
+import { adoptPages, expectAllPages, recognise, savesOf } from "./recovery/identity.ts";
 import {
   ifPresent,
   type Lock,

@@ -1,8 +1,8 @@
 /**
  * The real storage. Deno opens files, which asks for its permissions, and deals with
- * names; disk_file.ts does what is done with an open file. Thin on purpose, as that is.
+ * names; disk/file.ts does what is done with an open file. Thin on purpose, as that is.
  */
-import { defer, DIRECTORY, DiskFile, openNative, READ, syncing, UPDATE } from "./disk_file.ts";
+import { defer, DIRECTORY, DiskFile, openNative, READ, syncing, UPDATE } from "./disk/file.ts";
 import { systemCode, SystemError } from "./errors.ts";
 import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";

@@ -6,8 +6,8 @@
  * Seed: _ce_image_open, _ce_image_stat, _ce_image_sync, _ce_image_resize.
  */
 import { checksumPages, equalPages, isZero, wordsOf } from "./checksum.ts";
-import { type Announcement, ChecksumFile } from "./checksum_file.ts";
 import { LoomError } from "./errors.ts";
+import { type Announcement, ChecksumFile } from "./image/checksum_file.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { ifPresent, readFully, type Storage, type StorageFile, writeFully } from "./storage.ts";

@@ -2,16 +2,16 @@
  * What a directory holds, what open would do with it, and whether every page of it
  * is what was saved. Writes nothing, and locks a directory as readers do.
  */
-import type { ImageIdentity } from "./checksum_file.ts";
 import { type DirectorySettings, openDirectory, recordedPageSize } from "./directory.ts";
 import { LoomError, type LoomErrorCode } from "./errors.ts";
-import { contentOf, type Evidence, type Origin, type Recovery } from "./evidence.ts";
-import { checkPages } from "./identity.ts";
 import { Image } from "./image.ts";
+import type { ImageIdentity } from "./image/checksum_file.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import type { PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { examine } from "./recovery.ts";
+import { contentOf, type Evidence, type Origin, type Recovery } from "./recovery/evidence.ts";
+import { checkPages } from "./recovery/identity.ts";
 import { ifPresent, type Storage } from "./storage.ts";
 
 /** A file of a directory. */

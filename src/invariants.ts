@@ -7,11 +7,11 @@
  */
 import { equalPages } from "./checksum.ts";
 import { LoomError } from "./errors.ts";
-import { checkPages } from "./identity.ts";
 import type { Image } from "./image.ts";
 import type { Protocol } from "./protocol.ts";
+import { checkPages } from "./recovery/identity.ts";
 import type { Region } from "./region.ts";
-import { ACCESS } from "./tracker.ts";
+import { ACCESS } from "./region/tracker.ts";
 
 /** An invariant that doesn't hold. */
 export interface Violation {

@@ -1,7 +1,7 @@
 /**
  * The journal: small changes, one save after the other in one file, so that one write and
  * one sync commit each. Encodes, decodes and reads its records; what they make of an image
- * is for journal_content.ts.
+ * is for journal/content.ts.
  *
  * A record is a head that says what it is, the same once more, a body, and pages: in what
  * each of its pages differs from what the image had, and those that have changed as a whole.

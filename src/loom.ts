@@ -1,13 +1,12 @@
 /**
  * The loom: memory that outlives its process. What a program may ask of an open loom,
- * checked, one thing after the other; open_loom.ts does it.
+ * checked, one thing after the other; loom/open.ts does it.
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
 import type { BackupOptions, BackupReport } from "./backup.ts";
 import { Disk } from "./disk.ts";
 import { LoomError } from "./errors.ts";
-import type { Guest } from "./guest.ts";
 import {
   checkInvariants,
   verifyPages,
@@ -15,16 +14,17 @@ import {
   type Violation,
 } from "./invariants.ts";
 import { pagesFor } from "./layout.ts";
+import type { Guest } from "./loom/guest.ts";
+import { OpenLoom } from "./loom/open.ts";
+import { type LoomStats, statsOf } from "./loom/stats.ts";
+import { Turns } from "./loom/turns.ts";
 import { type Native, native } from "./native.ts";
-import { OpenLoom } from "./open_loom.ts";
 import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.ts";
 import { type Protocol, run, runSync } from "./protocol.ts";
-import type { Recovery } from "./evidence.ts";
+import type { Recovery } from "./recovery/evidence.ts";
 import { SaveProgress, type SaveReport } from "./save.ts";
-import { checkedSave, type SaveOptions, type Saving } from "./save_options.ts";
-import { type LoomStats, statsOf } from "./stats.ts";
+import { checkedSave, type SaveOptions, type Saving } from "./save/options.ts";
 import type { Storage } from "./storage.ts";
-import { Turns } from "./turns.ts";
 
 const OPEN = Symbol("open");
 

@@ -3,13 +3,13 @@
  * aside, a torn end cut off, an image taken as it is. Nothing is thrown away: what
  * goes is kept under another name first, durably, and never over something older.
  */
-import { ChecksumFile } from "./checksum_file.ts";
 import { lockDirectory, openDirectory, replacePageSize } from "./directory.ts";
+import { ChecksumFile } from "./image/checksum_file.ts";
 import { type Care, filesOf, looking, pageSizeOf, prospect, type Trouble } from "./inspect.ts";
-import type { Recovery } from "./evidence.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { CONTROL_LIMIT } from "./recovery.ts";
+import type { Recovery } from "./recovery/evidence.ts";
 import { ifPresent, quietly, readFully, type Storage, writeFully } from "./storage.ts";
 
 /** What may be done that open doesn't do by itself. */

@@ -9,9 +9,9 @@
 import embedded from "../ffi/lib/x86_64-unknown-linux-gnu.json" with { type: "json" };
 import { LoomError, messageOf, SystemError } from "./errors.ts";
 import { pathOfFileUrl } from "./file_url.ts";
-import { cacheLibrary, permitted } from "./library_cache.ts";
-import { bind, type Functions } from "./native_binding.ts";
-import { SYMBOLS } from "./native_symbols.ts";
+import { bind, type Functions } from "./native/binding.ts";
+import { cacheLibrary, permitted } from "./native/library_cache.ts";
+import { SYMBOLS } from "./native/symbols.ts";
 
 /** The library's functions, and what it says of the system. */
 export interface Native extends Functions {

@@ -8,8 +8,8 @@
  * _ce_patch_apply.
  */
 import { checksumPages, murmurHash3, wordsOf } from "./checksum.ts";
-import type { Announcement } from "./checksum_file.ts";
 import { type Image, READ_PAGES } from "./image.ts";
+import type { Announcement } from "./image/checksum_file.ts";
 import { runsOf } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { readFully, type StorageFile } from "./storage.ts";

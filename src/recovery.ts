@@ -6,18 +6,9 @@
  *
  * Seed: _ce_patch_open, u3e_live.
  */
-import type { Attachment, Condition } from "./attachment.ts";
 import { LoomError } from "./errors.ts";
-import type { Evidence, Origin, Recovery, Verdict } from "./evidence.ts";
-import { savesOf } from "./identity.ts";
 import type { Image } from "./image.ts";
-import {
-  decideJournal,
-  examineJournal,
-  leaveJournal,
-  NEVER_COMMITTED,
-  stayWithout,
-} from "./journal_recovery.ts";
+import type { Attachment, Condition } from "./image/attachment.ts";
 import { FILES, join, MAXIMUM_PAGES } from "./layout.ts";
 import {
   applyPatch,
@@ -32,6 +23,15 @@ import {
   verifyMemory,
 } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
+import type { Evidence, Origin, Recovery, Verdict } from "./recovery/evidence.ts";
+import { savesOf } from "./recovery/identity.ts";
+import {
+  decideJournal,
+  examineJournal,
+  leaveJournal,
+  NEVER_COMMITTED,
+  stayWithout,
+} from "./recovery/journal.ts";
 import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.ts";
 
 /** The table: DESIGN's, row by row. */

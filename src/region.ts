@@ -9,20 +9,20 @@
  */
 import { fillBits, runsOfBits } from "./bitmap.ts";
 import { LoomError } from "./errors.ts";
-import { GuardPage } from "./guard_page.ts";
-import { HeldPages } from "./held_pages.ts";
-import { GATHERS } from "./huge_pages.ts";
 import type { Run } from "./layout.ts";
-import { borrow, type LentMemory } from "./lent_memory.ts";
-import { Mappings } from "./mappings.ts";
-import { checkedMemory } from "./memory_result.ts";
 import type { Native } from "./native.ts";
+import { borrow, type LentMemory } from "./native/lent_memory.ts";
+import { checkedMemory } from "./native/memory_result.ts";
 import type { Settings } from "./options.ts";
-import { faultsFor, LeftOpen, PAGES_AHEAD } from "./opening_ahead.ts";
-import { PageStates } from "./page_states.ts";
-import { SharedWords } from "./shared_words.ts";
-import { ACCESS, chooseTracker, type PageTracker } from "./tracker.ts";
-import { detachBuffer, largestSize } from "./wasm_memory.ts";
+import { GuardPage } from "./region/guard_page.ts";
+import { HeldPages } from "./region/held_pages.ts";
+import { GATHERS } from "./region/huge_pages.ts";
+import { Mappings } from "./region/mappings.ts";
+import { faultsFor, LeftOpen, PAGES_AHEAD } from "./region/opening_ahead.ts";
+import { PageStates } from "./region/page_states.ts";
+import { SharedWords } from "./region/shared_words.ts";
+import { ACCESS, chooseTracker, type PageTracker } from "./region/tracker.ts";
+import { detachBuffer, largestSize } from "./region/wasm_memory.ts";
 
 /** Regions stay reachable while the fault handler knows their address. */
 const attached = new Set<Region>();

@@ -6,18 +6,18 @@
  *
  * Seed: u3e_save.
  */
-import { collect } from "./collect.ts";
 import { LoomError, messageOf } from "./errors.ts";
 import { discardFree } from "./free_space.ts";
 import type { Image } from "./image.ts";
-import { JournalRecord } from "./journal_record.ts";
+import { JournalRecord } from "./journal/record.ts";
 import { countPages, DEFAULT_PAGE_SIZE, runsOf } from "./layout.ts";
 import { checksumOfControl, type PatchContent } from "./patch.ts";
-import { PatchPages } from "./patch_pages.ts";
 import { perform, type Protocol, turn } from "./protocol.ts";
 import type { Region } from "./region.ts";
-import type { Plan, SaveTarget } from "./save_plan.ts";
-import { releaseTail, settle } from "./settle.ts";
+import { collect } from "./save/collect.ts";
+import { PatchPages } from "./save/pages.ts";
+import type { Plan, SaveTarget } from "./save/plan.ts";
+import { releaseTail, settle } from "./save/settle.ts";
 import type { StorageFile } from "./storage.ts";
 
 /** The time that each phase of a save took, in milliseconds. */

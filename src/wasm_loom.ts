@@ -8,15 +8,15 @@ import { Disk } from "./disk.ts";
 import { LoomError } from "./errors.ts";
 import type { VerifyReport, Violation } from "./invariants.ts";
 import { type Loom, open } from "./loom.ts";
+import type { LoomStats } from "./loom/stats.ts";
 import { native } from "./native.ts";
 import { type LoomOptions, type Settings, settingsOf } from "./options.ts";
 import { run, runSync } from "./protocol.ts";
-import type { Recovery } from "./evidence.ts";
+import type { Recovery } from "./recovery/evidence.ts";
 import type { SaveReport } from "./save.ts";
-import type { SaveOptions } from "./save_options.ts";
-import type { LoomStats } from "./stats.ts";
-import { type Started, WasmProgram, type WasmStart } from "./wasm_program.ts";
-import { sourceOf, sourceOfSync, type WasmModule } from "./wasm_source.ts";
+import type { SaveOptions } from "./save/options.ts";
+import { type Started, WasmProgram, type WasmStart } from "./wasm_loom/program.ts";
+import { sourceOf, sourceOfSync, type WasmModule } from "./wasm_loom/source.ts";
 
 export type { Started, WasmModule, WasmStart };
 

@@ -2,8 +2,8 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { LoomError } from "../mod.ts";
 import { Disk } from "../src/disk.ts";
-import { borrow } from "../src/lent_memory.ts";
 import { native } from "../src/native.ts";
+import { borrow } from "../src/native/lent_memory.ts";
 import { perform, run, runSync } from "../src/protocol.ts";
 import { type Storage, writeEachFully, writePiecesFully } from "../src/storage.ts";
 import { sameBytes } from "./support/contents.ts";

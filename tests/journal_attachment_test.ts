@@ -3,7 +3,7 @@
  * space when the journal ends. What kills and damage leave of it is in the journal's tests.
  */
 import { assertEquals } from "@std/assert";
-import { Attachment } from "../src/attachment.ts";
+import { Attachment } from "../src/image/attachment.ts";
 import { runSync } from "../src/protocol.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import { options, PAGE, PATCHES } from "./support/journals.ts";

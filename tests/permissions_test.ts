@@ -136,13 +136,10 @@ Deno.test("a checkout that can't be written works, and stays as it is", async ()
   using temporary = temporaryDirectory();
   const checkout = `${temporary.path}/checkout`;
   const library = `${checkout}/ffi/lib/${Deno.build.target}`;
-  Deno.mkdirSync(`${checkout}/src`, { recursive: true });
   Deno.mkdirSync(`${checkout}/ffi/lib`, { recursive: true });
   const root = new URL("../", import.meta.url);
   Deno.copyFileSync(new URL("mod.ts", root), `${checkout}/mod.ts`);
-  for (const { name } of Deno.readDirSync(new URL("src/", root))) {
-    Deno.copyFileSync(new URL(`src/${name}`, root), `${checkout}/src/${name}`);
-  }
+  fs.cpSync(new URL("src/", root), `${checkout}/src`, { recursive: true });
   for (const end of [".so", ".json"]) {
     const name = `ffi/lib/${Deno.build.target}${end}`;
     Deno.copyFileSync(new URL(name, root), `${library}${end}`);

@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { LoomError } from "../mod.ts";
-import { type ModuleShape, readModule } from "../src/wasm_module.ts";
+import { type ModuleShape, readModule } from "../src/wasm_loom/module.ts";
 import { PROGRAMS } from "./support/programs.ts";
 import { Random } from "./support/random.ts";
 import { assemble } from "./support/wat.ts";

@@ -1,5 +1,5 @@
 //! The words that one region shares with TypeScript: a header, then bitmaps of pages,
-//! one after the other; src/shared_words.ts has the same layout. The library uses their
+//! one after the other; src/region/shared_words.ts has the same layout. The library uses their
 //! twin (twin.rs): the fault handler writes them whenever it comes, even when the isolate
 //! that the region belongs to has ended.
 

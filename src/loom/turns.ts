@@ -1,0 +1,58 @@
+/**
+ * One thing at a time: what runs off the thread waits for its turn, and what runs
+ * in the call is refused while something is under way.
+ */
+import { LoomError } from "../errors.ts";
+
+export class Turns {
+  /** What runs now. */
+  #active?: string;
+  #waiting = 0;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly path: string) {}
+
+  /** Whether anything is under way. */
+  get busy(): boolean {
+    return this.#active !== undefined;
+  }
+
+  /** Runs an action off the thread, after those that were asked for before it. */
+  take<T>(name: string, action: () => Promise<T>): Promise<T> {
+    const act = async () => {
+      this.#active = name;
+      try {
+        return await action();
+      } finally {
+        this.#active = undefined;
+        this.#waiting--;
+      }
+    };
+    // What is first in line starts in this very call, and so sees memory as it is.
+    const result = this.#waiting++ === 0 && !this.#active ? act() : this.#last.then(act);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  /**
+   * Runs an action in this call.
+   *
+   * @throws {LoomError} `BUSY` while anything is under way
+   */
+  takeSync<T>(name: string, action: () => T): T {
+    if (this.#active || this.#waiting > 0) {
+      throw new LoomError(
+        "BUSY",
+        `${this.#active ?? "Something"} is under way in "${this.path}": ` +
+          `await it before ${name}.`,
+        { path: this.path },
+      );
+    }
+    this.#active = name;
+    try {
+      return action();
+    } finally {
+      this.#active = undefined;
+    }
+  }
+}

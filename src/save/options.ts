@@ -1,0 +1,51 @@
+/** How to save, what a save is while it goes on, and what is not accepted. */
+import { LoomError } from "../errors.ts";
+import { checkedAttachment } from "../image/attachment.ts";
+import type { SaveReport } from "../save.ts";
+
+/** How to save. */
+export interface SaveOptions {
+  /**
+   * Says of a dirty page whether the program has freed it: such pages are left
+   * out of the image, and what they hold is lost. It may write to the loom itself: what
+   * it writes to other pages is saved with them.
+   */
+  isFree?: (page: number) => boolean;
+  /**
+   * A few bytes, of the program's own, that are kept with the pages from this save
+   * on: in one commit with them. None given: what there was stays. Empty: none.
+   */
+  attachment?: Uint8Array;
+  /** Undoes the save, if it comes before the commit. */
+  signal?: AbortSignal;
+}
+
+/** A save under way: awaiting it awaits its end. */
+export interface Saving extends Promise<SaveReport> {
+  /**
+   * Fulfilled at the commit, when the save survives any crash; at the end, where there
+   * was nothing to commit. Rejected with the save if it is undone.
+   */
+  readonly committed: Promise<void>;
+  /** Fulfilled at the end, when the image has the pages: the save itself. */
+  readonly applied: Promise<SaveReport>;
+}
+
+/**
+ * Checks how to save.
+ *
+ * @throws {LoomError} `BAD_OPTION`, and the reason of a signal that has aborted already
+ */
+export function checkedSave(
+  options: SaveOptions,
+): SaveOptions & { attachment?: Uint8Array<ArrayBuffer> } {
+  const { isFree, signal } = options;
+  if (isFree !== undefined && typeof isFree !== "function") {
+    throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new LoomError("BAD_OPTION", `The option "signal" must be an AbortSignal.`);
+  }
+  signal?.throwIfAborted();
+  return { isFree, signal, attachment: checkedAttachment(options.attachment) };
+}

@@ -1,0 +1,106 @@
+/**
+ * Where a program comes from: a module's bytes, a place to read them from, or a
+ * compiled module. Says what it is made of and which module it is; refuses what
+ * no loom can hold.
+ */
+import { LoomError } from "../errors.ts";
+import { type ImportName, readModule, type ValueType } from "./module.ts";
+import { sha256 } from "./sha256.ts";
+
+/** A WebAssembly module: its bytes, where they are, or compiled. */
+export type WasmModule = URL | BufferSource | WebAssembly.Module;
+
+/** Under which names a part of the state is reached: one is enough. */
+export interface Reachable {
+  exportName?: string;
+  imported?: ImportName;
+}
+
+/** A compiled module, and what is known of it. */
+export interface ProgramSource {
+  module: WebAssembly.Module;
+  memory: Reachable;
+  /** The mutable ones; of a compiled module all, their types unknown. */
+  globals: (Reachable & { type?: ValueType })[];
+  tables: Reachable[];
+  /** Of its bytes; of the names of its imports and exports where it was compiled already. */
+  sha256: string;
+}
+
+/** Reads and compiles off the thread. */
+export async function sourceOf(module: WasmModule): Promise<ProgramSource> {
+  if (module instanceof WebAssembly.Module) return sourceOfCompiled(module);
+  const bytes = module instanceof URL ? await download(module) : bytesOf(module);
+  const { shape, sha256, bytes: whole } = readModule(bytes);
+  const memory = theOnly(shape.memories);
+  return { ...shape, memory, sha256, module: await WebAssembly.compile(whole) };
+}
+
+/** Reads and compiles in this call. */
+export function sourceOfSync(module: WasmModule): ProgramSource {
+  if (module instanceof WebAssembly.Module) return sourceOfCompiled(module);
+  if (module instanceof URL && module.protocol !== "file:") {
+    throw new LoomError(
+      "BAD_OPTION",
+      `The module at "${module}" can't be fetched in a call that doesn't wait. ` +
+        `Use WasmLoom.open, or give its bytes.`,
+    );
+  }
+  const bytes = module instanceof URL ? Deno.readFileSync(module) : bytesOf(module);
+  const { shape, sha256, bytes: whole } = readModule(bytes);
+  const memory = theOnly(shape.memories);
+  return { ...shape, memory, sha256, module: new WebAssembly.Module(whole) };
+}
+
+async function download(url: URL): Promise<Uint8Array> {
+  if (url.protocol === "file:") return await Deno.readFile(url);
+  const response = await fetch(url);
+  if (response.ok) return await response.bytes();
+  await response.body?.cancel();
+  throw new LoomError(
+    "IO",
+    `Can't fetch the module "${url}": ${response.status} ${response.statusText}. ` +
+      `See that the address is right.`,
+    { path: url.href },
+  );
+}
+
+function bytesOf(module: unknown): Uint8Array {
+  if (ArrayBuffer.isView(module)) {
+    return new Uint8Array(module.buffer, module.byteOffset, module.byteLength);
+  }
+  if (module instanceof ArrayBuffer) return new Uint8Array(module);
+  throw new LoomError(
+    "BAD_OPTION",
+    `The module must be a URL, the bytes of a .wasm file, or a WebAssembly.Module.`,
+  );
+}
+
+function theOnly<T>(memories: T[]): T {
+  if (memories.length === 1) return memories[0];
+  throw new LoomError(
+    "UNSUPPORTED",
+    `The module has ${memories.length} memories; a loom is the memory of one that has ` +
+      `exactly one.`,
+  );
+}
+
+/** Of a compiled module only that can be reached which it exports or imports. */
+function sourceOfCompiled(module: WebAssembly.Module): ProgramSource {
+  const exports = WebAssembly.Module.exports(module);
+  const imports = WebAssembly.Module.imports(module);
+  const parts = (wanted: string): Reachable[] => [
+    ...exports.filter(({ kind }) => kind === wanted).map(({ name }) => ({ exportName: name })),
+    ...imports.filter(({ kind }) => kind === wanted).map((imported) => ({ imported })),
+  ];
+  const [memory] = parts("memory");
+  if (!memory) {
+    throw new LoomError(
+      "UNSUPPORTED",
+      `The compiled module neither exports nor imports a memory, so that none can be reached. ` +
+        `Give the bytes of the module: then nothing is out of reach.`,
+    );
+  }
+  const identity = sha256(JSON.stringify([imports, exports]));
+  return { module, memory, globals: parts("global"), tables: parts("table"), sha256: identity };
+}

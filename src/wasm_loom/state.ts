@@ -1,0 +1,193 @@
+/**
+ * The state that a WebAssembly instance has besides its memory: the memory's size
+ * and the values of mutable globals, which can be kept; references, which can't, and
+ * must be as they were when the program started; and tables.
+ */
+import { LoomError } from "../errors.ts";
+import { WASM_PAGE_SIZE } from "../layout.ts";
+import type { ProgramSource, Reachable } from "./source.ts";
+import { FixedTable, type KeptTable } from "./tables.ts";
+
+/** What a save keeps of an instance, as JSON. */
+export interface ProgramRecord {
+  /** Of this format. */
+  version: number;
+  /** The SHA-256 of the module. */
+  module: string;
+  /** Pages of 64 KiB in the memory. */
+  memoryPages: number;
+  /** By the name under which each is exported: type, and the bits in hexadecimal. */
+  globals: Record<string, [type: string, bits: string]>;
+  /** By the same kind of name: the tables that are not what they were at the start. */
+  tables: Record<string, KeptTable>;
+}
+
+const VERSION = 1;
+
+interface NumberGlobal {
+  name: string;
+  type: string;
+  global: WebAssembly.Global;
+}
+
+/** A reference, which must not change, and what it is. */
+interface ReferenceGlobal {
+  name: string;
+  global: WebAssembly.Global;
+  value: unknown;
+}
+
+export class WasmState {
+  readonly #numbers: NumberGlobal[] = [];
+  readonly #references: ReferenceGlobal[] = [];
+  readonly #tables: { name: string; table: FixedTable }[] = [];
+
+  /**
+   * Looks at an instance that was just made. `reach` finds a part of it.
+   *
+   * @throws {LoomError} `UNSUPPORTED`
+   */
+  constructor(
+    private readonly sha256: string,
+    readonly memory: WebAssembly.Memory,
+    { globals, tables }: Pick<ProgramSource, "globals" | "tables">,
+    reach: (part: Reachable) => unknown,
+  ) {
+    for (const part of globals) {
+      const [global, name] = [reach(part) as WebAssembly.Global, nameOf(part)];
+      // A global of a compiled module may be one that never changes.
+      if (part.type === undefined && !isMutable(global)) continue;
+      const value = readable(`mutable global "${name}"`, () => global.value);
+      const type = part.type ?? (TYPES[typeof value] ?? "reference");
+      if (type in BITS) this.#numbers.push({ name, type, global });
+      else this.#references.push({ name, global, value });
+    }
+    for (const part of tables) {
+      const [table, name] = [reach(part) as WebAssembly.Table, nameOf(part)];
+      const fixed = readable(`table "${name}"`, () => new FixedTable(name, table));
+      this.#tables.push({ name, table: fixed });
+    }
+  }
+
+  /**
+   * What there is to keep now.
+   *
+   * @throws {LoomError} `UNSUPPORTED` where the program has state that can't be kept
+   */
+  read(): Uint8Array<ArrayBuffer> {
+    for (const { name, global, value } of this.#references) {
+      if (global.value !== value) throw changed(`global "${name}"`);
+    }
+    const globals = this.#numbers.map(({ name, type, global }) =>
+      [name, [type, BITS[type].read(global.value)]] as [string, [string, string]]
+    );
+    const tables: ProgramRecord["tables"] = {};
+    for (const { name, table } of this.#tables) {
+      const kept = table.read();
+      if (kept) tables[name] = kept;
+    }
+    const record: ProgramRecord = {
+      version: VERSION,
+      module: this.sha256,
+      memoryPages: this.memory.buffer.byteLength / WASM_PAGE_SIZE,
+      globals: Object.fromEntries(globals),
+      tables,
+    };
+    return new TextEncoder().encode(JSON.stringify(record));
+  }
+
+  /** Gives globals and tables the values that were kept, and references those of the start. */
+  restore({ globals, tables }: ProgramRecord): void {
+    for (const { name, type, global } of this.#numbers) {
+      const [keptType, bits] = globals[name] ?? [];
+      if (keptType === type) global.value = BITS[type].value(bits!);
+    }
+    for (const { global, value } of this.#references) {
+      if (global.value !== value) global.value = value;
+    }
+    for (const { name, table } of this.#tables) table.restore(tables[name]);
+  }
+}
+
+/** Numbers as they lie in memory, in hexadecimal. */
+const BITS: Record<string, { read(value: unknown): string; value(bits: string): unknown }> = {
+  i32: inView(4, (view) => view.getInt32(0), (view, value) => view.setInt32(0, value)),
+  i64: inView(8, (view) => view.getBigInt64(0), (view, value) => view.setBigInt64(0, value)),
+  f32: inView(4, (view) => view.getFloat32(0), (view, value) => view.setFloat32(0, value)),
+  f64: inView(8, (view) => view.getFloat64(0), (view, value) => view.setFloat64(0, value)),
+};
+
+function inView<T>(
+  length: number,
+  get: (view: DataView) => T,
+  set: (view: DataView, value: T) => void,
+) {
+  return {
+    read(value: unknown): string {
+      const bytes = new Uint8Array(length);
+      set(new DataView(bytes.buffer), value as T);
+      return bytes.toHex();
+    },
+    value: (bits: string): T => get(new DataView(Uint8Array.fromHex(bits).buffer)),
+  };
+}
+
+/** How numbers of a type that isn't known are kept. */
+const TYPES: Record<string, string> = { number: "f64", bigint: "i64" };
+
+function nameOf({ exportName, imported }: Reachable): string {
+  return exportName ?? `${imported!.module}.${imported!.name}`;
+}
+
+function isMutable(global: WebAssembly.Global): boolean {
+  try {
+    const { value } = global;
+    global.value = value;
+    return true;
+  } catch (error) {
+    if (error instanceof TypeError) return false;
+    throw error;
+  }
+}
+
+function readable<T>(what: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw new LoomError(
+      "UNSUPPORTED",
+      `The ${what} is of a type that JavaScript can't read, so that it could not be kept. ` +
+        `Compile the program without it.`,
+      { cause },
+    );
+  }
+}
+
+function changed(what: string): LoomError {
+  return new LoomError(
+    "UNSUPPORTED",
+    `The program has changed its ${what}, and a save can't keep references to functions and ` +
+      `objects. Nothing was saved. A program that is to survive must leave it as it was when ` +
+      `the program began, or put it back before a save.`,
+  );
+}
+
+/**
+ * Reads what a save kept of a program.
+ *
+ * @throws {LoomError} `MODULE` where it is nothing of the kind
+ */
+export function decodeRecord(bytes: Uint8Array, path: string): ProgramRecord {
+  try {
+    const record = JSON.parse(new TextDecoder().decode(bytes));
+    if (record?.version === VERSION) return record;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new LoomError(
+    "MODULE",
+    `"${path}" was saved with an attachment that is no WebAssembly program's. Nothing was ` +
+      `changed: open it with the program that wrote it.`,
+    { path },
+  );
+}
