@@ -1,6 +1,6 @@
 /** Lets all contestants of a workload take turns, and says how each of them did. */
 import { type Figure, median, type Setting, type Standing } from "../measure.ts";
-import { Contestant, CONTESTANTS } from "./contestant.ts";
+import { Contestant, CONTESTANTS, DISK_ALONE } from "./contestant.ts";
 
 /** One thing that is measured in a workload. */
 export interface Cell {
@@ -31,7 +31,7 @@ export async function contest(
 ): Promise<Figure[]> {
   const contestants: Contestant[] = [];
   try {
-    for (const each of CONTESTANTS) {
+    for (const each of [...CONTESTANTS, DISK_ALONE]) {
       contestants.push(await Contestant.start(each, workload, directory, size));
     }
     const figures: Figure[] = [];
@@ -77,7 +77,9 @@ export function against(
 ): Figure {
   const measured = standings.filter((standing) => "value" in standing);
   const ours = measured.find(({ peer }) => peer === "Loom")?.value ?? NaN;
-  const others = measured.filter(({ peer }) => !peer.startsWith("Loom"));
+  const others = measured.filter(({ peer }) =>
+    !peer.startsWith("Loom") && peer !== DISK_ALONE.name
+  );
   const best = others.toSorted((a, b) => a.value - b.value)[0];
   return {
     name,
