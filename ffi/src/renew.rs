@@ -95,10 +95,7 @@ impl Renewal<'_> {
         let state = &self.region.state;
         let mut start = first;
         while start < end {
-            let mapped = state.is_mapped(start);
-            let stop = (start..end)
-                .find(|&page| state.is_mapped(page) != mapped)
-                .unwrap_or(end);
+            let (mapped, stop) = state.mapped_run(start, end);
             if !mapped {
                 if !self.map(start, stop) {
                     return false;

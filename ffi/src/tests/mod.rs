@@ -1,6 +1,7 @@
 //! The handler and the mappings against real memory: regions are attached as
 //! TypeScript attaches them, and written from this process and its threads.
 
+mod bitmaps;
 mod faults;
 mod guard;
 mod held;
