@@ -138,8 +138,9 @@ impl State {
         word.load(Ordering::SeqCst) & mask != 0
     }
 
-    /// Sets the bits of `first..end`, or clears them. Words that hold no others are stored, in
-    /// a tenth of the time; what is read after that is read later than all of them are seen.
+    /// Sets the bits of `first..end`, or clears them. Words that hold no others are just
+    /// stored: there may be thousands. What is read after that is read later than all of them
+    /// are seen.
     fn fill(&self, bitmap: usize, first: u32, end: u32, on: bool) {
         self.in_words(bitmap, first, end, |word, mask| {
             match (mask, on) {
