@@ -8,7 +8,8 @@ export class Turns {
   /** What runs now. */
   #active?: string;
   #waiting = 0;
-  #last: Promise<unknown> = Promise.resolve();
+  /** Fulfilled when the last that was asked for has ended. */
+  #last: Promise<void> = Promise.resolve();
 
   constructor(private readonly path: string) {}
 
@@ -19,6 +20,11 @@ export class Turns {
 
   /** Runs an action off the thread, after those that were asked for before it. */
   take<T>(name: string, action: () => Promise<T>): Promise<T> {
+    const isFirst = this.#waiting++ === 0 && !this.#active;
+    const before = this.#last;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    // Before it begins: what it calls may ask for a turn too.
+    this.#last = promise;
     const act = async () => {
       this.#active = name;
       try {
@@ -26,12 +32,11 @@ export class Turns {
       } finally {
         this.#active = undefined;
         this.#waiting--;
+        resolve();
       }
     };
     // What is first in line starts in this very call, and so sees memory as it is.
-    const result = this.#waiting++ === 0 && !this.#active ? act() : this.#last.then(act);
-    this.#last = result.catch(() => {});
-    return result;
+    return isFirst ? act() : before.then(act);
   }
 
   /**

@@ -13,9 +13,11 @@ export interface SaveOptions {
   isFree?: (page: number) => boolean;
   /**
    * A few bytes, of the program's own, that are kept with the pages from this save
-   * on: in one commit with them. None given: what there was stays. Empty: none.
+   * on: in one commit with them. None given: what there was stays. Empty: none. A function
+   * is called when the save begins, and so tells what belongs to the memory that is saved:
+   * a save that waits for another begins later than it is asked for.
    */
-  attachment?: Uint8Array;
+  attachment?: Uint8Array | (() => Uint8Array);
   /** Undoes the save, if it comes before the commit. */
   signal?: AbortSignal;
 }
@@ -31,15 +33,19 @@ export interface Saving extends Promise<SaveReport> {
   readonly applied: Promise<SaveReport>;
 }
 
+/** How to save, checked. */
+export interface CheckedSave extends SaveOptions {
+  /** A copy, or what makes one when the save begins. */
+  attachment?: Uint8Array<ArrayBuffer> | (() => Uint8Array<ArrayBuffer>);
+}
+
 /**
  * Checks how to save.
  *
  * @throws {LoomError} `BAD_OPTION`, and the reason of a signal that has aborted already
  */
-export function checkedSave(
-  options: SaveOptions,
-): SaveOptions & { attachment?: Uint8Array<ArrayBuffer> } {
-  const { isFree, signal } = options;
+export function checkedSave(options: SaveOptions): CheckedSave {
+  const { isFree, signal, attachment } = options;
   if (isFree !== undefined && typeof isFree !== "function") {
     throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);
   }
@@ -47,5 +53,10 @@ export function checkedSave(
     throw new LoomError("BAD_OPTION", `The option "signal" must be an AbortSignal.`);
   }
   signal?.throwIfAborted();
-  return { isFree, signal, attachment: checkedAttachment(options.attachment) };
+  const carried = typeof attachment === "function"
+    ? () => checkedAttachment(attachment())
+    : attachment === undefined
+    ? undefined
+    : checkedAttachment(attachment);
+  return { isFree, signal, attachment: carried };
 }
