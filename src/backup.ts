@@ -72,13 +72,14 @@ export function* backupAsFound(
   { directory, pageSize, loomPages }: Omit<BackupSource, "image" | "attachment">,
   destination: string,
   options: BackupOptions,
+  finish: () => void,
 ): Protocol<BackupReport> {
   const image = yield* Image.open(storage, directory, pageSize, "read");
   try {
     const attachment = yield* Attachment.open(storage, directory, "read");
     try {
       const source = { directory, pageSize, loomPages, image, attachment };
-      return yield* backup(storage, source, destination, options);
+      return yield* backup(storage, source, destination, options, finish);
     } finally {
       yield* attachment.close();
     }
@@ -87,24 +88,37 @@ export function* backupAsFound(
   }
 }
 
-/** Copies the image of one directory to another. */
+/**
+ * Copies the image of one directory to another.
+ *
+ * @param finish called when what there was begins to be replaced, or what there is of a copy
+ * that failed to be removed: that must not be broken off
+ */
 export function* backup(
   storage: Storage,
   source: BackupSource,
   destination: string,
   options: BackupOptions,
+  finish: () => void,
 ): Protocol<BackupReport> {
   const start = performance.now();
-  const created = yield* prepare(storage, destination, options.overwrite ?? false);
+  const overwrite = options.overwrite ?? false;
+  const created = yield* prepare(storage, destination, overwrite);
   const temporary = join(destination, FILES.newImage);
   const newChecksums = join(destination, FILES.newChecksums);
   let lock: Lock | undefined;
+  /** Whether what is there is known not to be somebody else's, and that there is nothing. */
+  let [isOurs, isFresh] = [false, false];
   let copy: Image | undefined;
   let attachment: Attachment | undefined;
   let evidence: Evidence | undefined;
   try {
     lock = yield* lockDirectory(storage, destination, true);
-    if (!created) yield* settleOld(storage, destination, source.pageSize);
+    // Somebody may have been there meanwhile.
+    if (!overwrite) yield* expectEmpty(storage, destination);
+    isFresh = created && (yield* isEmpty(storage, destination));
+    isOurs = true;
+    if (!isFresh) yield* settleOld(storage, destination, source.pageSize);
     yield* ifPresent(storage.remove(temporary));
     yield* ifPresent(storage.remove(newChecksums));
     copy = yield* Image.create(storage, temporary, source.pageSize);
@@ -127,6 +141,7 @@ export function* backup(
     }
     yield* copy.sync(prepared);
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
+    finish();
     // The checksums of the old image would accuse the new one.
     yield* ifPresent(storage.remove(join(destination, FILES.checksums)));
     // An old patch that a power cut brings back must not meet the new image.
@@ -142,11 +157,14 @@ export function* backup(
     yield* quietly(copy.close());
     return { pages: copy.pages, bytes, patch, ms: performance.now() - start };
   } catch (error) {
+    finish();
     if (copy) yield* quietly(copy.close());
     if (attachment) yield* attachment.close();
-    yield* quietly(perform(storage.remove(temporary)));
-    yield* quietly(perform(storage.remove(newChecksums)));
-    if (created) yield* removeCreated(storage, destination);
+    if (isOurs) {
+      yield* quietly(perform(storage.remove(temporary)));
+      yield* quietly(perform(storage.remove(newChecksums)));
+      if (isFresh) yield* removeCreated(storage, destination);
+    } else if (created) yield* quietly(perform(storage.removeDirectory(destination)));
     throw error;
   } finally {
     if (evidence?.source) yield* quietly(perform(evidence.source.file.close()));
@@ -222,14 +240,21 @@ function* prepare(storage: Storage, path: string, overwrite: boolean): Protocol<
       path,
     });
   }
-  if (!overwrite && (yield* perform(storage.list(path))).length > 0) {
-    throw new LoomError(
-      "EXISTS",
-      `"${path}" is not empty. Name a new directory, or pass { overwrite: true }.`,
-      { path },
-    );
-  }
+  if (!overwrite) yield* expectEmpty(storage, path);
   return false;
+}
+
+function* isEmpty(storage: Storage, path: string): Protocol<boolean> {
+  return (yield* perform(storage.list(path))).length === 0;
+}
+
+function* expectEmpty(storage: Storage, path: string): Protocol<void> {
+  if (yield* isEmpty(storage, path)) return;
+  throw new LoomError(
+    "EXISTS",
+    `"${path}" is not empty. Name a new directory, or pass { overwrite: true }.`,
+    { path },
+  );
 }
 
 function* copyPages(

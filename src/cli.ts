@@ -69,6 +69,8 @@ interface Command {
     storage: Storage,
     paths: string[],
     options: Record<string, unknown>,
+    /** To be called when it must not be broken off any more. */
+    finish: () => void,
   ): Protocol<Outcome>;
 }
 
@@ -119,8 +121,8 @@ loom.backup().
   --overwrite  replace what is in TO; it is good until the copy is whole`,
     options: { overwrite: { type: "boolean" } },
     arguments: 2,
-    *act(storage, [directory, to], { overwrite }) {
-      const report = yield* copied(storage, directory, to, overwrite === true);
+    *act(storage, [directory, to], { overwrite }, finish) {
+      const report = yield* copied(storage, directory, to, overwrite === true, finish);
       return { ok: true, report, text: backupText(report) };
     },
   },
@@ -179,6 +181,7 @@ function* copied(
   directory: string,
   to: string,
   overwrite: boolean,
+  finish: () => void,
 ): Protocol<BackupReport> {
   yield* filesOf(storage, directory);
   const pageSize = yield* pageSizeOf(storage, directory);
@@ -187,7 +190,7 @@ function* copied(
   try {
     if (pending) yield* perform(pending.source.file.close());
     const source = { directory, pageSize, loomPages: MAXIMUM_PAGES, image, attachment };
-    return yield* backup(storage, source, to, { overwrite });
+    return yield* backup(storage, source, to, { overwrite }, finish);
   } finally {
     yield* attachment.close();
     if (image) yield* image.close();
@@ -252,11 +255,12 @@ async function act(
   const stop = () => abort.abort(new LoomError("IO", "Interrupted: nothing was changed."));
   if (name === "backup") process.once("SIGINT", stop);
   try {
-    const protocol = command.act(new Disk(native()), paths, options);
+    let finishes = false;
+    const protocol = command.act(new Disk(native()), paths, options, () => finishes = true);
     const counted = watched(protocol, (path, bytes) => {
       if (path.endsWith(FILES.image)) progress.add(bytes);
     });
-    const { ok, report, text } = await run(counted, abort.signal);
+    const { ok, report, text } = await run(counted, abort.signal, () => !finishes);
     progress.end();
     console.log(options.json ? JSON.stringify({ command: name, ok, ...report }) : text);
     return ok ? FINE : TROUBLE;

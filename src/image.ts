@@ -115,6 +115,11 @@ export class Image {
     );
   }
 
+  /** Whether its path leads to it: if not, the directory there may be somebody else's. */
+  *isNamed(): Protocol<boolean> {
+    return (yield* perform(this.file.state())).isNamed;
+  }
+
   /** Reads consecutive pages; short at the end of the file. Says how many bytes. */
   *read(first: number, into: Uint8Array): Protocol<number> {
     return yield* readFully(this.file, into, first * this.pageSize);

@@ -64,6 +64,7 @@ export class Loom implements Disposable, AsyncDisposable {
   readonly #state: OpenLoom;
   /** What the buffer was when the loom was closed. */
   #lastBuffer?: ArrayBuffer | SharedArrayBuffer;
+  #closing?: Promise<void>;
   readonly #turns: Turns;
 
   /** @ignore Use {@linkcode Loom.open} or {@linkcode Loom.openSync}. */
@@ -96,14 +97,14 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   static async open(directory: string | URL, options: LoomOptions = {}): Promise<Loom> {
     const library = native();
-    const settings = settingsOf(directory, options, library.systemPageSize);
+    const settings = settingsOf(directory, options, library);
     return await run(open(settings, library, new Disk(library)));
   }
 
   /** Opens a directory in this call. As {@linkcode Loom.open} otherwise. */
   static openSync(directory: string | URL, options: LoomOptions = {}): Loom {
     const library = native();
-    const settings = settingsOf(directory, options, library.systemPageSize);
+    const settings = settingsOf(directory, options, library);
     return runSync(open(settings, library, new Disk(library)));
   }
 
@@ -160,10 +161,10 @@ export class Loom implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Saves what changed, as it is at the call; what the program writes afterwards is
-   * the next save's. Awaiting it awaits the end, `committed` the moment from which
-   * the save survives any crash. Saves never overlap: a second call waits for the
-   * first.
+   * Saves what changed, as it is when the save begins; what the program writes afterwards
+   * is the next save's. It begins in this call, or, where another save is under way, when
+   * that has ended: saves never overlap. Awaiting it awaits the end, `committed` the moment
+   * from which the save survives any crash.
    *
    * ```ts
    * import { Loom } from "../mod.ts";
@@ -205,7 +206,9 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#turns.takeSync("a save", () => {
       this.#state.health.expectUsable();
       const { isFree, attachment } = checkedSave(options);
-      const settings = { isFree, attachment, hold: false };
+      // A thread that writes meanwhile must not write what the save has read in part.
+      const hold = this.memory.buffer instanceof SharedArrayBuffer;
+      const settings = { isFree, attachment, hold };
       return runSync(this.#state.save(settings, new SaveProgress()));
     });
   }
@@ -331,8 +334,10 @@ export class Loom implements Disposable, AsyncDisposable {
   backup(destination: string | URL, options: BackupOptions = {}): Promise<BackupReport> {
     return this.#turns.take("a backup", () => {
       this.#state.health.expectOpen();
-      const path = pathOf(destination, "The destination");
-      return run(this.#state.backup(path, options), options.signal);
+      const path = native().absolute(pathOf(destination, "The destination"));
+      let replaces = false;
+      const backup = this.#state.backup(path, options, () => replaces = true);
+      return run(backup, options.signal, () => !replaces);
     });
   }
 
@@ -344,11 +349,11 @@ export class Loom implements Disposable, AsyncDisposable {
 
   /**
    * Closes the loom once what is under way has ended. What wasn't saved is lost;
-   * every array on the buffer is detached. Closing twice is harmless.
+   * every array on the buffer is detached. Closing twice is harmless: both calls wait for
+   * the end.
    */
   close(): Promise<void> {
-    if (this.#state.health.closed) return Promise.resolve();
-    return this.#turns.take("closing", async () => {
+    return this.#closing ??= this.#turns.take("closing", async () => {
       if (!this.#state.health.closed) await run(this.#close());
     });
   }

@@ -9,6 +9,7 @@
 import embedded from "../ffi/lib/x86_64-unknown-linux-gnu.json" with { type: "json" };
 import { LoomError, messageOf, SystemError } from "./errors.ts";
 import { pathOfFileUrl } from "./file_url.ts";
+import { join } from "./layout.ts";
 import { bind, type Functions } from "./native/binding.ts";
 import { cacheLibrary, permitted } from "./native/library_cache.ts";
 import { SYMBOLS } from "./native/symbols.ts";
@@ -17,6 +18,8 @@ import { SYMBOLS } from "./native/symbols.ts";
 export interface Native extends Functions {
   /** Bytes. */
   readonly systemPageSize: number;
+  /** A path that stays what it is when the program changes its working directory. */
+  absolute(path: string): string;
 }
 
 let loaded: Native | undefined;
@@ -67,11 +70,27 @@ function load(path: string): Native {
       },
     });
   }
-  const value = functions.loom_begin();
-  return Object.defineProperty(functions, "systemPageSize", {
-    value,
-    enumerable: true,
+  return Object.defineProperties(functions, {
+    systemPageSize: { value: functions.loom_begin(), enumerable: true },
+    absolute: { value: (path: string) => absolute(functions, path), enumerable: true },
   }) as Native;
+}
+
+/** Longer paths than any that the system takes. */
+const PATH_BYTES = 8192;
+
+/** As it is where the working directory is gone, or has a name that is no text. */
+function absolute(functions: Functions, path: string): string {
+  if (path.startsWith("/")) return path;
+  const bytes = new Uint8Array(PATH_BYTES);
+  const length = functions.loom_working_directory(bytes, bytes.length);
+  if (length < 0) return path;
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true });
+    return join(text.decode(bytes.subarray(0, length)), path.replace(/^(\.\/+)+/, ""));
+  } catch {
+    return path;
+  }
 }
 
 function bound(path: string, name: keyof Functions): unknown {

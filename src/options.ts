@@ -101,6 +101,14 @@ export interface LoomOptions {
   validate?: boolean;
 }
 
+/** What of the machine matters for options. */
+export interface Surroundings {
+  /** Bytes. */
+  readonly systemPageSize: number;
+  /** A path that stays what it is when the program changes its working directory. */
+  absolute(path: string): string;
+}
+
 /** The options, complete. */
 export interface Settings {
   directory: string;
@@ -147,13 +155,13 @@ export function pathOf(directory: string | URL, what: string): string {
 export function settingsOf(
   directory: string | URL,
   options: LoomOptions,
-  systemPageSize: number,
+  { systemPageSize, absolute }: Surroundings,
 ): Settings {
   if (options === null || typeof options !== "object") {
     throw bad(`The options must be an object, not ${options}.`);
   }
-  const path = pathOf(directory, "The directory");
-  const { memory, pageSize = DEFAULT_PAGE_SIZE, scratch } = options;
+  const path = absolute(pathOf(directory, "The directory"));
+  const { memory, pageSize = DEFAULT_PAGE_SIZE } = options;
   if (memory !== undefined && !(memory instanceof WebAssembly.Memory)) {
     throw bad(`The option "memory" must be a WebAssembly.Memory.`);
   }
@@ -185,11 +193,11 @@ export function settingsOf(
   for (const name of ["shared", "verify", "adopt", "journal", "dryRun", "validate"] as const) {
     oneOf(name, options[name], [true, false]);
   }
-  if (scratch !== undefined) {
-    pathOf(scratch, `The option "scratch"`);
-    if (Object.values(FILES).some((name) => join(path, name) === scratch)) {
-      throw bad(`The option "scratch" names "${scratch}", which Loom needs for itself.`);
-    }
+  const scratch = options.scratch === undefined
+    ? undefined
+    : absolute(pathOf(options.scratch, `The option "scratch"`));
+  if (Object.values(FILES).some((name) => join(path, name) === scratch)) {
+    throw bad(`The option "scratch" names "${scratch}", which Loom needs for itself.`);
   }
   return {
     directory: path,

@@ -66,12 +66,31 @@ export function runSync<T>(protocol: Protocol<T>): T {
   return step.value;
 }
 
+/** An abort on its way through a protocol, whose reason may look like anything. */
+class Abort extends Error {
+  constructor(readonly reason: unknown) {
+    super("The operation was aborted.");
+  }
+}
+
 /**
  * Carries a protocol out off the thread. While `interruptible` says so, an abort
  * of the signal is thrown into the protocol in place of its next operation, and
- * the protocol undoes what it did.
+ * the protocol undoes what it did; the reason is thrown in the end.
  */
 export async function run<T>(
+  protocol: Protocol<T>,
+  signal?: AbortSignal,
+  interruptible?: () => boolean,
+): Promise<T> {
+  try {
+    return await drive(protocol, signal, interruptible);
+  } catch (error) {
+    throw error instanceof Abort ? error.reason : error;
+  }
+}
+
+async function drive<T>(
   protocol: Protocol<T>,
   signal?: AbortSignal,
   interruptible: () => boolean = () => true,
@@ -85,7 +104,7 @@ export async function run<T>(
       const closes = step.value.action === "close";
       if (signal?.aborted && !aborted && !closes && interruptible()) {
         aborted = true;
-        throw signal.reason;
+        throw new Abort(signal.reason);
       }
       result = await performAsync(step.value);
     } catch (error) {

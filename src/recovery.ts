@@ -138,8 +138,8 @@ export function* examine(
       yield* perform(controlFile.close());
     }
   }
-  const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
   const origin = yield* originOf(control, inode, image);
+  const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
   const source = memory && new MemorySource(memory, pageSize);
   const evidence: Evidence = { control, source, carried: 0, complete: false, origin };
   if (!control) return evidence;

@@ -149,10 +149,14 @@ export function* save(
       for (let count = 0; count < 2; count++) yield* perform(turn());
     }
     yield* image.expectUntouched();
-    journaled = record !== undefined && (yield* patch.record(record)) &&
+    const areInPlace = (yield* files.areInPlace()) && (yield* journal.isInPlace());
+    if (!areInPlace) yield* progress.undisturbed(beginAnew(target));
+    journaled = areInPlace && record !== undefined && (yield* patch.record(record)) &&
       (yield* progress.undisturbed(journal.admit(record, target)));
     if (!journaled) {
-      yield* progress.undisturbed(journal.rest(target));
+      // A save that finds nothing to do leaves the journal as it is.
+      const mayChange = plan.candidates.length > 0 || plan.total !== plan.old || carried;
+      if (mayChange) yield* progress.undisturbed(journal.rest(target));
       yield* patch.write(files);
     }
     clock.lap("write");
@@ -188,6 +192,8 @@ export function* save(
     progress.finish();
     clock.lap("commit");
   } catch (error) {
+    // No abort comes between what undoes it.
+    progress.finish();
     if (error instanceof LoomError && error.code === "FAILED") target.fail(error.message);
     yield* undo(target, patch);
     throw error;
@@ -240,6 +246,15 @@ export function* save(
     bytes: bytes === 0 ? 0 : bytes + (journaled ? record!.length : bytes),
     ms: clock.phases(),
   };
+}
+
+/**
+ * Does without the files of patch and journal, one of which somebody has tidied away between
+ * two saves: the image has all that was in them.
+ */
+function* beginAnew(target: SaveTarget): Protocol<void> {
+  yield* target.journal.giveUp(target);
+  yield* target.files.abandon();
 }
 
 /** The report of a save that had nothing to do, or was told to do nothing. */
@@ -307,6 +322,8 @@ function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
   const { image, files, journal, attachment } = target;
   try {
     patch.putBack();
+    // What lies in the place of its files may be somebody else's.
+    if (!(yield* image.isNamed())) return;
     if (journal.isInUse) {
       yield* journal.retract();
       yield* image.releaseReserve();

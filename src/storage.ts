@@ -39,6 +39,8 @@ export interface StorageFile {
   isPatient?: boolean;
   size(): Operation<number>;
   state(): Operation<FileState>;
+  /** Whether it has a name still: it wasn't removed, nor anything put in its place. */
+  hasName(): Operation<boolean>;
   /**
    * When anything about it was last changed, in nanoseconds: nobody can set it back.
    * Asking makes what is written next dearer.
@@ -184,6 +186,29 @@ function stuck(action: string, path: string): LoomError {
   return new LoomError(
     "IO",
     `Can't ${action} "${path}": the system accepts no more bytes and gives no reason.`,
+    { path },
+  );
+}
+
+/**
+ * Whether an open file has its name still. Somebody may have tidied it away; but where
+ * something else lies there now the directory is in use.
+ *
+ * @throws {LoomError} `FAILED`
+ */
+export function* isInPlace(
+  storage: Storage,
+  file: StorageFile,
+  path: string,
+): Protocol<boolean> {
+  if (yield* perform(file.hasName())) return true;
+  const other = yield* ifPresent(storage.open(path, "read"));
+  if (!other) return false;
+  yield* quietly(perform(other.close()));
+  throw new LoomError(
+    "FAILED",
+    `"${path}" is not the file any more that was opened: something else changed it. ` +
+      `Nothing was saved. Restore the directory from a backup.`,
     { path },
   );
 }

@@ -281,5 +281,5 @@ function settingsFor(directory: string | URL, options: WasmLoomOptions): Setting
     if (!(name in (options ?? {}))) continue;
     throw new LoomError("BAD_OPTION", `The option "${name}" is the program's own affair.`);
   }
-  return settingsOf(directory, options, native().systemPageSize);
+  return settingsOf(directory, options, native());
 }

@@ -3,6 +3,8 @@
  * space when the journal ends. What kills and damage leave of it is in the journal's tests.
  */
 import { assertEquals } from "@std/assert";
+import { Loom } from "../mod.ts";
+import { murmurHash3 } from "../src/checksum.ts";
 import { Attachment } from "../src/image/attachment.ts";
 import { runSync } from "../src/protocol.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
@@ -60,4 +62,27 @@ Deno.test("space is reserved for what leaves the journal, again where it was giv
   const space = ["attachment.0", "attachment.1"].map((name) => `reserve space for ${name}`);
   assertEquals(reserved, [space[0], `${space[1]},${space[1]}`, space[0], ""]);
   runSync(attachment.close());
+});
+
+Deno.test("the later of two attachments is known when their count begins anew", () => {
+  using temporary = temporaryDirectory();
+  const directory = `${temporary.path}/home`;
+  const settings = { ...options, journal: false };
+  {
+    using loom = Loom.openSync(directory, settings);
+    new Uint8Array(loom.buffer)[0] = 1;
+    loom.saveSync({ attachment: Uint8Array.of(1) });
+  }
+  const path = `${directory}/attachment.0`;
+  const bytes = Deno.readFileSync(path);
+  const header = new Uint32Array(bytes.buffer, 0, 9);
+  header[2] = 2 ** 32 - 2;
+  header[8] = murmurHash3(bytes.subarray(0, 32));
+  Deno.writeFileSync(path, bytes);
+  for (let count = 2; count < 7; count++) {
+    using loom = Loom.openSync(directory, settings);
+    assertEquals(loom.attachment?.[0], count - 1);
+    new Uint8Array(loom.buffer)[0] = count;
+    loom.saveSync({ attachment: Uint8Array.of(count) });
+  }
 });

@@ -292,3 +292,55 @@ Deno.test("a patch that was committed beside a journal at rest is not forgotten"
     }
   }
 });
+
+Deno.test("a save that finds nothing to do leaves the journal in use", async () => {
+  using temporary = temporaryDirectory();
+  const storage = new FailingStorage();
+  await using loom = openSyncOn(storage, `${temporary.path}/loom`, options);
+  const words = new Uint32Array(loom.buffer);
+  for (let count = 0; count <= PATCHES + 1; count++) {
+    words[0]++;
+    loom.saveSync();
+    // Nor does it put off the journal's beginning.
+    loom.saveSync();
+  }
+  for (const how of ["save", "saveSync"] as const) {
+    for (let round = 0; round < 3; round++) {
+      const before = storage.calls.length;
+      assertEquals((await loom[how]()).written, 0);
+      const idle = storage.calls.slice(before);
+      assertEquals(idle.filter((call) => /^(sync|write)/.test(call)), []);
+      words[0]++;
+      await loom[how]();
+      const busy = storage.calls.slice(before + idle.length);
+      assertEquals(busy.filter((call) => call.startsWith("sync")), ["sync journal.bin"]);
+    }
+  }
+});
+
+Deno.test("a page that is what the system dropped of the image is written all the same", () => {
+  using temporary = temporaryDirectory();
+  const [directory, copy] = [`${temporary.path}/loom`, `${temporary.path}/copy`];
+  using loom = Loom.openSync(directory, options);
+  const bytes = new Uint8Array(loom.buffer);
+  const write = (page: number, value: number) =>
+    bytes.fill(value, page * PAGE, page * PAGE + 64);
+  for (let value = 1; value < 6; value++) {
+    for (let page = 0; page < 4; page++) write(page, value);
+    loom.saveSync();
+  }
+  const older = bytes.slice(2 * PAGE, 3 * PAGE);
+  write(2, 99);
+  loom.saveSync();
+  // A write that failed on its way to the disk: the page is read as it was before.
+  using image = Deno.openSync(`${directory}/image.bin`, { write: true });
+  image.seekSync(2 * PAGE, Deno.SeekMode.Start);
+  image.writeSync(older);
+  write(2, 5);
+  write(0, 77);
+  assertEquals(loom.saveSync().written, 2);
+  copyDirectory(directory, copy);
+  using found = Loom.openSync(copy, options);
+  const pages = new Uint8Array(found.buffer);
+  assertEquals([0, 1, 2, 3].map((page) => pages[page * PAGE]), [77, 5, 5, 5]);
+});

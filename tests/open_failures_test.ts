@@ -3,8 +3,9 @@
  * error or none, nothing lost, no file, lock or temporary file left behind, and
  * the next open finds what was saved.
  */
-import { assert, assertEquals } from "@std/assert";
-import { Loom } from "../mod.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Loom, LoomError, WasmLoom } from "../mod.ts";
+import { SystemError } from "../src/errors.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openOn, openSyncOn } from "./support/failing_storage.ts";
 import {
@@ -121,3 +122,65 @@ for (const fault of FAULTS) {
     ]);
   });
 }
+
+Deno.test("a dry run that is refused closes what it found pending", async () => {
+  using temporary = temporaryDirectory();
+  const directory = `${temporary.path}/loom`;
+  prepareCommitted(named("growth with holes"), directory);
+  const files = openFiles();
+  const small = () => new WebAssembly.Memory({ initial: 1, maximum: 2 });
+  const refusals: (() => Promise<unknown>)[] = [
+    () => Loom.open(directory, { dryRun: true, memory: small() }),
+    () => WasmLoom.open(directory, Uint8Array.of(1, 2, 3), {}, { dryRun: true }),
+    () => WasmLoom.open(directory, () => Promise.reject(new Error("no")), {}, { dryRun: true }),
+  ];
+  for (const refused of refusals) {
+    await assertRejects(refused);
+    assertEquals(openFiles(), files);
+  }
+});
+
+Deno.test("a disk that fails while a patch is told from others leaves no file open", () => {
+  using temporary = temporaryDirectory();
+  const [directory, copy] = [`${temporary.path}/loom`, `${temporary.path}/copy`];
+  const storage = new FailingStorage();
+  {
+    using loom = openSyncOn(storage, directory, { size: 1 << 20, journal: false });
+    const bytes = new Uint8Array(loom.buffer);
+    let announced = new Uint8Array();
+    for (bytes[0] = 1; bytes[0] < 5; bytes[0]++) {
+      // The fourth save lies there, and checksums.bin is as the third announced itself.
+      storage.tamper = ({ action, name }) => {
+        if (bytes[0] === 3 && action === "sync" && name === "image.bin") {
+          announced = Deno.readFileSync(`${directory}/checksums.bin`);
+        }
+        if (bytes[0] !== 4 || action !== "sync" || !name.startsWith("control")) return;
+        Deno.mkdirSync(copy);
+        for (const { name } of Deno.readDirSync(directory)) {
+          if (name !== "checksums.bin") {
+            Deno.linkSync(`${directory}/${name}`, `${copy}/${name}`);
+          }
+        }
+        Deno.writeFileSync(`${copy}/checksums.bin`, announced);
+        storage.tamper = () => {};
+        return new SystemError("EIO", "fdatasync");
+      };
+      errorOf(() => loom.saveSync());
+    }
+  }
+  const files = openFiles();
+  for (let at = 0, struck = true; struck; at++) {
+    struck = false;
+    const failing = new FailingStorage(({ index }) => {
+      if (index !== at) return;
+      struck = true;
+      return new SystemError("EIO", "read");
+    });
+    try {
+      openSyncOn(failing, copy, { size: 1 << 20, dryRun: true }).closeSync();
+    } catch (error) {
+      assert(error instanceof LoomError);
+    }
+    assertEquals(openFiles(), files, failing.calls[at]);
+  }
+});

@@ -11,6 +11,30 @@ const PAGE = 16384;
 const PAGES = 64;
 const WORKERS = 4;
 
+for (const journal of [true, false]) {
+  for (const how of ["save", "saveSync"]) {
+    const name =
+      `killed while a Worker writes, a directory opens, each page as it was at some ` +
+      `moment: ${how}, journal: ${journal}`;
+    Deno.test(name, async () => {
+      using temporary = temporaryDirectory();
+      const directory = `${temporary.path}/loom`;
+      const child = new URL("./support/killed_writers_child.ts", import.meta.url).pathname;
+      const { signal, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--no-check", child, directory, `${journal}`, how],
+        stdin: "null",
+      }).output();
+      assertEquals(signal, "SIGKILL", new TextDecoder().decode(stderr));
+      using loom = Loom.openSync(directory, { size: 1 << 20, verify: true });
+      assertEquals(loom.verify().corrupt, []);
+      const words = new Uint32Array(loom.buffer);
+      for (let page = 0; page < 16; page++) assertEquals(words[page * 4096 + 1], 0x01010101);
+      loom.saveSync();
+      await loom.backup(`${temporary.path}/backup`);
+    });
+  }
+}
+
 /** Several Workers, and a model of what they wrote. */
 class ModelledWriters implements Disposable {
   readonly model = new Uint32Array(PAGES * PAGE / 4);

@@ -64,6 +64,22 @@ pub extern "C" fn loom_seek(file: i32, offset: u64, hole: u32) -> i64 {
     }
 }
 
+/// The directory that paths are relative to, which Deno tells only those that may read it.
+/// Says how long its path is.
+///
+/// # Safety
+/// `into` must have room for `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_working_directory(into: *mut u8, length: u32) -> i32 {
+    // SAFETY: the caller vouches for the room; what the call fills ends in zero.
+    unsafe {
+        if libc::getcwd(into.cast(), length as usize).is_null() {
+            return -errno::last();
+        }
+        libc::strlen(into.cast()) as i32
+    }
+}
+
 /// How `loom_open` opens a file.
 const MODES: [c_int; 3] = [
     libc::O_RDONLY,
@@ -139,8 +155,8 @@ pub extern "C" fn loom_truncate(file: i32, size: u64) -> i32 {
     errno::check(unsafe { libc::ftruncate(file, size as off_t) })
 }
 
-/// What a file is, in two words: its size, and its number on its file system. With
-/// `path` (null for none) a third: 1 if that leads to the file.
+/// What a file is, in three words: its size, its number on its file system, and whether
+/// `path` leads to it, or any path at all where it is null: 1 or 0.
 ///
 /// Its times are not asked for: where the kernel gives them out, it marks every file
 /// that is written afterwards with a time of its own, which the file system then has to
@@ -158,11 +174,11 @@ pub unsafe extern "C" fn loom_file_state(file: i32, path: *const c_char, into: *
         };
         into.write(own.size);
         into.add(1).write(own.number);
-        if !path.is_null() {
-            let named = Place::of(libc::AT_FDCWD, path);
-            into.add(2)
-                .write(u64::from(named.is_ok_and(|named| named.is(&own))));
-        }
+        let is_named = match path.is_null() {
+            true => own.has_name,
+            false => Place::of(libc::AT_FDCWD, path).is_ok_and(|named| named.is(&own)),
+        };
+        into.add(2).write(u64::from(is_named));
     }
     0
 }
@@ -172,6 +188,7 @@ struct Place {
     size: u64,
     number: u64,
     device: u64,
+    has_name: bool,
 }
 
 impl Place {
@@ -183,12 +200,14 @@ impl Place {
     /// `path` must end in zero; where it is empty, `file` is meant.
     #[cfg(target_os = "linux")]
     unsafe fn of(file: i32, path: *const c_char) -> Result<Place, i32> {
+        let mask = libc::STATX_SIZE | libc::STATX_INO | libc::STATX_NLINK;
         // SAFETY: the caller vouches for the path.
-        let found = unsafe { look(file, path, libc::STATX_SIZE | libc::STATX_INO)? };
+        let found = unsafe { look(file, path, mask)? };
         Ok(Place {
             size: found.stx_size,
             number: found.stx_ino,
             device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+            has_name: found.stx_nlink > 0,
         })
     }
 
@@ -212,6 +231,7 @@ impl Place {
                 size: found.st_size as u64,
                 number: found.st_ino as u64,
                 device: found.st_dev as u64,
+                has_name: found.st_nlink > 0,
             })
         }
     }

@@ -33,6 +33,9 @@ const QUICK_BYTES = 16 << 10;
 /** Reading so much that is in memory takes no longer than another thread takes to begin. */
 const QUICK_READ_BYTES = 256 << 10;
 
+/** No call of the library takes more; what is left is asked for again. */
+const MOST_BYTES = 2 ** 30;
+
 /** What is no longer needs no list of its pieces. */
 const SMALL_BYTES = 64 << 10;
 
@@ -83,6 +86,10 @@ export class DiskFile implements StorageFile {
     });
   }
 
+  hasName(): Operation<boolean> {
+    return this.quick("look at", () => this.#state(null)[2] === 1n);
+  }
+
   #state(path: Uint8Array<ArrayBuffer> | null): BigUint64Array {
     const words = new BigUint64Array(3);
     checked(this.native.loom_file_state(this.descriptor, path, words), "stat");
@@ -102,6 +109,7 @@ export class DiskFile implements StorageFile {
   }
 
   read(into: Uint8Array, position: number): Operation<number> {
+    if (into.length > MOST_BYTES) return this.read(into.subarray(0, MOST_BYTES), position);
     const { descriptor, native } = this;
     const offset = BigInt(position);
     return this.call(
@@ -158,6 +166,7 @@ export class DiskFile implements StorageFile {
   }
 
   write(from: Uint8Array, position: number): Operation<number> {
+    if (from.length > MOST_BYTES) return this.write(from.subarray(0, MOST_BYTES), position);
     const call = [
       this.descriptor,
       unshared(from),
@@ -320,8 +329,8 @@ export function syncing(
       end(native.loom_sync_together(new Int32Array(files), files.length, areNames));
     },
     async: async () => {
+      using lent = borrow(native, (descriptors.length + 1) * 4);
       const { files, areNames, end } = begin();
-      using lent = borrow(native, files.length * 4);
       const list = new Int32Array(lent.bytes.buffer, 0, files.length);
       list.set(files);
       const caller = native.loom_caller();

@@ -43,7 +43,7 @@ export interface Condition {
 
 /** What the first sector of a file says. */
 interface Header {
-  /** The later of two is the larger. */
+  /** One more than that of the other file before it, modulo 2³². */
   sequence: number;
   /** What it waits for; undefined where it is valid. */
   awaits?: Condition;
@@ -107,11 +107,12 @@ export class Attachment {
    * @throws {LoomError} `CORRUPT_IMAGE`
    */
   expectWhole(met: Condition[]): void {
-    const valid = (header: Header | undefined) =>
-      header && (!header.awaits || isAmong(header.awaits, met)) ? header.sequence : -1;
+    const isValid = (header: Header | undefined) =>
+      header && (!header.awaits || isAmong(header.awaits, met));
     for (const [index, torn] of this.#torn.entries()) {
+      const other = this.#slots[1 - index];
       const lost = torn === "damaged" ||
-        torn && valid(torn) > valid(this.#slots[1 - index]);
+        torn && isValid(torn) && !(other && isValid(other) && isLater(other, torn));
       if (!lost) continue;
       const path = join(this.directory, NAMES[index]);
       throw new LoomError(
@@ -138,10 +139,9 @@ export class Attachment {
 
   /** Which file is valid, the later one if both are; -1 where none is. */
   get #current(): number {
-    const [first, second] = this.#slots.map((slot) =>
-      slot && !slot.awaits ? slot.sequence : -1
-    );
-    return second > first ? 1 : first < 0 ? -1 : 0;
+    const [first, second] = this.#slots.map((slot) => slot?.awaits ? undefined : slot);
+    if (first && second) return isLater(second, first) ? 1 : 0;
+    return second ? 1 : first ? 0 : -1;
   }
 
   /** The file that is written next. */
@@ -171,7 +171,7 @@ export class Attachment {
     // A sync that failed may have lost the length that the file seems to have.
     yield* perform(file.truncate(SECTOR_BYTES + bytes.length));
     this.#reserved[index] = SECTOR_BYTES + bytes.length;
-    const sequence = (this.#slots[current]?.sequence ?? 0) + 1;
+    const sequence = (this.#slots[current]?.sequence ?? 0) + 1 >>> 0;
     this.#slots[index] = { sequence, awaits, bytes };
     yield* writeHeader(file, this.#slots[index]);
     return file;
@@ -278,6 +278,11 @@ export class Attachment {
   }
 }
 
+/** Whether a file was written after another. */
+function isLater(header: Header, other: Header): boolean {
+  return (header.sequence - other.sequence | 0) > 0;
+}
+
 function isAmong(awaits: Condition | undefined, met: Condition[]): boolean {
   return met.some(({ kind, key }) => kind === awaits?.kind && key === awaits.key);
 }
@@ -329,8 +334,7 @@ function sealOf(words: Uint32Array): number {
 }
 
 /** Bytes that a save may carry: a copy. */
-export function checkedAttachment(bytes: unknown): Uint8Array<ArrayBuffer> | undefined {
-  if (bytes === undefined) return undefined;
+export function checkedAttachment(bytes: unknown): Uint8Array<ArrayBuffer> {
   if (bytes instanceof Uint8Array && bytes.length <= LIMIT_BYTES) return bytes.slice();
   throw new LoomError(
     "BAD_OPTION",

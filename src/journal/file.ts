@@ -18,6 +18,7 @@ import type { PatchFiles } from "../patch/files.ts";
 import { perform, type Protocol } from "../protocol.ts";
 import {
   ifPresent,
+  isInPlace,
   quietly,
   type Storage,
   type StorageFile,
@@ -111,6 +112,8 @@ export class JournalFile {
     { image, files }: Surroundings,
   ): boolean {
     const pages = countPages(candidates);
+    // A save that finds nothing to do says nothing of others.
+    if (pages === 0 && !carries && total === image.pages) return false;
     const bytes = pages * image.pageSize;
     const fits = this.isWanted && (pages > 0 || carries) && total >= image.pages &&
       (bytes <= ANY_PAGES_BYTES ||
@@ -226,13 +229,39 @@ export class JournalFile {
     this.#patience = Math.min(MOST_PATIENCE, this.#patience * 2);
   }
 
-  /** Closes the file, and removes it where the image doesn't need it. */
-  *close(): Protocol<void> {
+  /**
+   * Whether the file lies where it was left.
+   *
+   * @throws {LoomError} `FAILED` where something else does
+   */
+  *isInPlace(): Protocol<boolean> {
+    return !this.#file || (yield* isInPlace(this.storage, this.#file, this.#file.path));
+  }
+
+  /**
+   * Gives a file up whose name is gone: the image is made durable, and the next save that
+   * goes here makes another.
+   *
+   * @throws {LoomError} `FAILED`
+   */
+  *giveUp(surroundings: Surroundings): Protocol<void> {
+    if (this.isInUse) yield* this.#checkpoint(surroundings, 0n);
+    yield* this.close(false);
+  }
+
+  /** Closes the file, and removes it if it may and the image doesn't need it. */
+  *close(mayRemove: boolean): Protocol<void> {
     const file = this.#file;
-    this.#file = undefined;
     if (!file) return;
-    yield* quietly(perform(file.close()));
-    if (!this.isInUse) yield* ifPresent(this.storage.remove(file.path));
+    let removes = mayRemove && !this.isInUse;
+    this.#file = undefined;
+    this.#capacity = 0;
+    try {
+      removes &&= yield* perform(file.hasName());
+    } finally {
+      yield* quietly(perform(file.close()));
+    }
+    if (removes) yield* ifPresent(this.storage.remove(file.path));
   }
 
   /** Creates the file, durably and full of zeros, and has the image say that it counts. */

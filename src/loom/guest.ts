@@ -3,8 +3,7 @@
  * memory itself and has state elsewhere too.
  */
 import type { OpenDirectory } from "../directory.ts";
-import { perform, type Protocol } from "../protocol.ts";
-import { quietly } from "../storage.ts";
+import type { Protocol } from "../protocol.ts";
 
 /** What a directory holds when a guest moves in. */
 export interface Lodging {
@@ -31,12 +30,7 @@ export function* startGuest(
   { attachment: { bytes: attachment }, image, pending }: OpenDirectory,
 ): Protocol<WebAssembly.Memory> {
   const hasPages = (pending?.content.total ?? image?.pages ?? 0) > 0;
-  try {
-    const memory = yield* guest.start({ directory, hasPages, attachment });
-    if (attachment) guest.restore(attachment);
-    return memory;
-  } catch (error) {
-    if (pending) yield* quietly(perform(pending.source.file.close()));
-    throw error;
-  }
+  const memory = yield* guest.start({ directory, hasPages, attachment });
+  if (attachment) guest.restore(attachment);
+  return memory;
 }

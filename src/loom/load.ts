@@ -22,7 +22,7 @@ export interface LoadedRegion {
   pending?: PendingPatch;
   /** What a memory of one's own held when nothing was saved yet, until something is. */
   origin?: { page: number; bytes: Uint8Array }[];
-  /** Gives everything back. */
+  /** Gives memory and scratch file back. */
   release(): Protocol<void>;
 }
 
@@ -42,7 +42,6 @@ export function* loadRegion(
   function* release(): Protocol<void> {
     region.detach();
     if (scratch) yield* scratch.remove();
-    if (pending) yield* quietly(perform(pending.source.file.close()));
   }
   try {
     const saved = pages > 0 || attachment.bytes !== undefined;
@@ -148,7 +147,14 @@ class Scratch {
   }
 
   *remove(): Protocol<void> {
-    yield* quietly(perform(this.storage.remove(this.file.path)));
+    yield* quietly(this.#removeName());
     yield* quietly(perform(this.file.close()));
+  }
+
+  /** What lies there although its name is gone is somebody else's. */
+  *#removeName(): Protocol<void> {
+    if (yield* perform(this.file.hasName())) {
+      yield* perform(this.storage.remove(this.file.path));
+    }
   }
 }

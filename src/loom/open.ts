@@ -14,7 +14,7 @@ import { assertInvariants } from "../invariants.ts";
 import { MAXIMUM_SIZE } from "../layout.ts";
 import type { Native } from "../native.ts";
 import type { Settings } from "../options.ts";
-import { type Protocol, runSync } from "../protocol.ts";
+import { perform, type Protocol, runSync } from "../protocol.ts";
 import type { Region } from "../region.ts";
 import { largestSize } from "../region/wasm_memory.ts";
 import {
@@ -25,7 +25,7 @@ import {
   type SaveSettings,
 } from "../save.ts";
 import { freePages } from "../save/free_pages.ts";
-import type { SaveOptions } from "../save/options.ts";
+import type { CheckedSave } from "../save/options.ts";
 import type { SaveTarget } from "../save/plan.ts";
 import { quietly, type Storage } from "../storage.ts";
 import { type Guest, startGuest } from "./guest.ts";
@@ -79,8 +79,7 @@ export class OpenLoom {
       const loaded = yield* loadRegion(housed, library, storage, opened);
       return new OpenLoom(housed, storage, opened, loaded, guest);
     } catch (error) {
-      if (opened.image) yield* quietly(opened.image.close());
-      yield* opened.attachment.close();
+      yield* closeFiles(opened);
       opened.lock?.release();
       throw error;
     }
@@ -93,20 +92,21 @@ export class OpenLoom {
 
   /** Saves what changed; a dry run only says that it did. */
   *save(
-    { isFree, ...settings }: SaveSettings & Pick<SaveOptions, "isFree">,
+    { isFree, attachment, hold }: Pick<SaveSettings, "hold"> & CheckedSave,
     progress: SaveProgress,
   ): Protocol<SaveReport> {
     if (this.settings.dryRun) return emptyReport(this.region.imagePages);
     this.#validate("before", false);
-    // From then on no code of the program's runs in this call.
     const free = isFree && freePages(this.region, this.freeSpace.watermarks, isFree);
+    const given = typeof attachment === "function" ? attachment() : attachment;
+    // From then on no code of the program's runs in this call.
     const { watermarks } = this.freeSpace;
-    const attachment = this.guest?.read() ?? settings.attachment;
-    const report = yield* save(this.#target(), { ...settings, free, attachment }, progress);
+    const carried = this.guest?.read() ?? given;
+    const report = yield* save(this.#target(), { hold, free, attachment: carried }, progress);
     // What there is to go back to from now on.
     this.freeSpace.noteSaved(watermarks);
     this.loaded.origin = undefined;
-    this.#validate("after", !settings.hold);
+    this.#validate("after", !hold);
     return report;
   }
 
@@ -124,33 +124,45 @@ export class OpenLoom {
   }
 
   /** Copies the last save, wherever it is. */
-  *backup(destination: string, options: BackupOptions): Protocol<BackupReport> {
+  *backup(
+    destination: string,
+    options: BackupOptions,
+    finish: () => void,
+  ): Protocol<BackupReport> {
     const { settings: { directory, pageSize }, storage } = this;
     const { image, journal, attachment } = this.directory;
     const source = { directory, pageSize, loomPages: this.region.pages, image, attachment };
     const copy = journal.isAhead ? backupAsFound : backup;
-    return yield* copy(storage, source, destination, options);
+    return yield* copy(storage, source, destination, options, finish);
   }
 
   /** Gives everything back. What wasn't saved is lost. */
   *close(): Protocol<void> {
     this.health.close();
-    const { image, files, journal, attachment, lock } = this.directory;
-    if (!this.settings.dryRun) {
-      if (image && !this.health.failed) {
-        yield* quietly(journal.rest({ image, files, attachment }));
-      }
-      // What brings back the saves that the image may not have yet.
-      if (journal.isInUse) yield* quietly(files.close());
-      else yield* quietly(files.remove());
-      yield* quietly(journal.close());
-      const atRest = !this.health.failed && !journal.isInUse;
-      if (image && atRest) yield* quietly(image.withdraw());
+    const { image, lock } = this.directory;
+    try {
+      if (image && !this.settings.dryRun) yield* this.#leave(image);
+      yield* closeFiles(this.directory);
+      yield* this.loaded.release();
+    } finally {
+      lock?.release();
     }
-    if (image) yield* quietly(image.close());
-    yield* attachment.close();
-    yield* this.loaded.release();
-    lock?.release();
+  }
+
+  /** Leaves a directory with nothing in it that isn't needed. */
+  *#leave(image: Image): Protocol<void> {
+    const { files, journal, attachment } = this.directory;
+    // What lies where ours did may be somebody else's.
+    const isOurs = yield* isKnown(image.isNamed());
+    if (isOurs && !this.health.failed) {
+      yield* quietly(journal.rest({ image, files, attachment }));
+    }
+    // What brings back the saves that the image may not have yet stays.
+    if (isOurs && !journal.isInUse) yield* quietly(files.remove());
+    else yield* quietly(files.close());
+    yield* quietly(journal.close(isOurs));
+    const isAtRest = isOurs && !this.health.failed && !journal.isInUse;
+    if (isAtRest) yield* quietly(image.withdraw());
   }
 
   #target(): SaveTarget {
@@ -170,5 +182,21 @@ export class OpenLoom {
   #validate(when: string, quiet: boolean): void {
     if (!this.settings.validate) return;
     runSync(assertInvariants(this.region, this.image, `${when} the save`, quiet));
+  }
+}
+
+/** Closes what was opened to look at a directory. */
+function* closeFiles({ image, pending, attachment }: OpenDirectory): Protocol<void> {
+  if (image) yield* quietly(image.close());
+  if (pending) yield* quietly(perform(pending.source.file.close()));
+  yield* attachment.close();
+}
+
+/** Whether something is so; not if that can't be told. */
+function* isKnown(protocol: Protocol<boolean>): Protocol<boolean> {
+  try {
+    return yield* protocol;
+  } catch {
+    return false;
   }
 }

@@ -279,11 +279,18 @@ export const SYMBOLS = {
     ],
     result: "i64",
   },
+  loom_working_directory: {
+    parameters: [
+      "buffer", // room for its path
+      "u32", // how many bytes
+    ],
+    result: "i32",
+  },
   loom_file_state: {
     parameters: [
       "i32", // descriptor
       "buffer", // path, ending in zero, or null
-      "buffer", // three 64-bit words: size, inode, 1 if that path leads to it
+      "buffer", // three 64-bit words: size, inode, 1 if that path leads to it, or any
     ],
     result: "i32",
   },
@@ -313,6 +320,7 @@ export const SELDOM: ReadonlySet<keyof typeof SYMBOLS> = new Set([
   "loom_open",
   "loom_read",
   "loom_last_change",
+  "loom_working_directory",
   "loom_seek",
   "loom_truncate",
   "loom_close",

@@ -18,6 +18,7 @@ import {
 import { perform, type Protocol } from "../protocol.ts";
 import {
   ifPresent,
+  isInPlace,
   type Storage,
   type StorageFile,
   writeFully,
@@ -44,6 +45,10 @@ class PatchFile {
     return this.isNamed ? this.name : this.spare;
   }
 
+  *isInPlace(): Protocol<boolean> {
+    return !this.file || (yield* isInPlace(this.storage, this.file, this.#path));
+  }
+
   *open(): Protocol<StorageFile> {
     return this.file ??= yield* perform(this.storage.open(this.spare, "create"));
   }
@@ -63,16 +68,24 @@ class PatchFile {
   }
 
   *remove(): Protocol<void> {
-    yield* this.close();
-    yield* ifPresent(this.storage.remove(this.#path));
-    this.isNamed = false;
+    yield* this.#removeFrom([this.#path]);
   }
 
   /** Removes it from wherever it may be. */
   *removeAll(): Protocol<void> {
-    yield* ifPresent(this.storage.remove(this.name));
+    yield* this.#removeFrom([this.name, this.spare]);
+  }
+
+  /** What is there although it has no name any more is somebody else's. */
+  *#removeFrom(paths: string[]): Protocol<void> {
+    let isOurs = true;
+    try {
+      if (this.file) isOurs = yield* perform(this.file.hasName());
+    } finally {
+      yield* this.close();
+    }
+    for (const path of isOurs ? paths : []) yield* ifPresent(this.storage.remove(path));
     this.isNamed = false;
-    yield* this.remove();
   }
 }
 
@@ -97,6 +110,15 @@ export class PatchFiles {
   /** Whether both files have the names of a patch, and lie there between saves. */
   get haveNames(): boolean {
     return this.#memory.isNamed && this.#control.isNamed;
+  }
+
+  /**
+   * Whether the files that are open lie where they were left.
+   *
+   * @throws {LoomError} `FAILED` where something else does
+   */
+  *areInPlace(): Protocol<boolean> {
+    return (yield* this.#control.isInPlace()) && (yield* this.#memory.isInPlace());
   }
 
   /** Of control.bin, while it is open. */

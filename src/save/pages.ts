@@ -114,7 +114,7 @@ export class PatchPages {
       }
       if (record.isTooLong) return false;
     }
-    return true;
+    return !record.isTooLong;
   }
 
   /** Hashes the pages and writes those that changed to the patch. */

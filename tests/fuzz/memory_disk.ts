@@ -237,6 +237,12 @@ class MemoryFile implements StorageFile {
     });
   }
 
+  hasName(): Operation<boolean> {
+    const { files } = this.disk;
+    const hasName = () => [...files.values()].includes(this.content);
+    return this.disk.operation("look at", this.path, hasName);
+  }
+
   lastChange(): Operation<bigint> {
     return this.disk.operation("look at", this.path, () => BigInt(this.content.changed));
   }

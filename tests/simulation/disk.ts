@@ -192,6 +192,13 @@ export class SimulatedDisk implements Storage {
     this.onStep?.();
   }
 
+  /** Whether some name leads to a file. */
+  names(content: Content): boolean {
+    return [...this.directories.values()].some(({ current }) =>
+      [...current.values()].includes(content)
+    );
+  }
+
   #highestNumber(): number {
     let highest = 0;
     for (const { current, durable } of this.directories.values()) {
@@ -287,6 +294,10 @@ class SimulatedFile implements StorageFile {
       const { size, number } = this.content;
       return { size, inode: BigInt(number), isNamed: true };
     });
+  }
+
+  hasName(): Operation<boolean> {
+    return operation("look at", this.path, () => this.disk.names(this.content));
   }
 
   lastChange(): Operation<bigint> {

@@ -375,6 +375,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
     state: () => broken(file.state()),
+    hasName: () => broken(file.hasName()),
     lastChange: () => broken(file.lastChange()),
     changedBy: () => broken(file.changedBy()),
     hasHoles: () => broken(file.hasHoles()),

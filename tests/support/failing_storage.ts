@@ -181,6 +181,10 @@ class WatchedFile implements StorageFile {
     return this.storage.watched(this.inner.state());
   }
 
+  hasName(): Operation<boolean> {
+    return this.storage.watched(this.inner.hasName());
+  }
+
   lastChange(): Operation<bigint> {
     return this.storage.watched(this.inner.lastChange());
   }
@@ -208,7 +212,7 @@ function opening(
   options: LoomOptions,
   library: Native,
 ): Protocol<Loom> {
-  const settings = settingsOf(directory, options, library.systemPageSize);
+  const settings = settingsOf(directory, options, library);
   return openLoom(settings, library, storage);
 }
 
