@@ -215,7 +215,7 @@ function* identifyAgain(image: Image): Protocol<void> {
   const identity = image.checksums!.identity;
   const { inode } = yield* perform(image.file.state());
   const changed = yield* perform(image.file.lastChange());
-  const same = identity && !identity.saving && identity.control === 0n &&
+  const same = identity && !identity.saving && identity.control.inode === 0n &&
     identity.pages === image.pages &&
     identity.inode === inode && identity.changed === changed;
   if (same) return;

@@ -10,7 +10,15 @@ import { LoomError } from "./errors.ts";
 import { type Announcement, ChecksumFile } from "./image/checksum_file.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
-import { ifPresent, readFully, type Storage, type StorageFile, writeFully } from "./storage.ts";
+import {
+  type FileKey,
+  ifPresent,
+  NO_FILE,
+  readFully,
+  type Storage,
+  type StorageFile,
+  writeFully,
+} from "./storage.ts";
 
 /** How many pages a buffer for reading holds. */
 export const READ_PAGES = 64;
@@ -182,7 +190,7 @@ export class Image {
   }
 
   /** Says that a save is about to be committed, whose control.bin is in that file. */
-  *announce(saving: Announcement, control: bigint): Protocol<void> {
+  *announce(saving: Announcement, control: FileKey): Protocol<void> {
     const checksums = this.checksums!;
     yield* checksums.identify({ ...checksums.identity!, saving, control, journal: 0n });
   }
@@ -235,7 +243,7 @@ export class Image {
   /** Says that no announced save will come, nor any without being announced. */
   *withdraw(): Protocol<void> {
     const { generation, applied, saving, control, journal } = this.checksums!.identity!;
-    const isExpecting = saving || control !== 0n || journal !== 0n;
+    const isExpecting = saving || control.inode !== 0n || journal !== 0n;
     if (isExpecting) yield* this.identify(generation, applied);
   }
 
@@ -250,7 +258,7 @@ export class Image {
       inode,
       changed,
       applied,
-      control: 0n,
+      control: NO_FILE,
       journal: 0n,
     });
   }

@@ -32,7 +32,15 @@ import {
   NEVER_COMMITTED,
   stayWithout,
 } from "./recovery/journal.ts";
-import { ifPresent, readFully, type Storage, type StorageFile } from "./storage.ts";
+import {
+  areSame,
+  type FileKey,
+  ifPresent,
+  NO_FILE,
+  readFully,
+  type Storage,
+  type StorageFile,
+} from "./storage.ts";
 
 /** The table: DESIGN's, row by row. */
 export function decide(evidence: Evidence, loomPages: number, directory: string): Verdict {
@@ -129,16 +137,16 @@ export function* examine(
   if (adopt && image) yield* image.forget();
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
-  let inode = 0n;
+  let file = NO_FILE;
   if (controlFile) {
     try {
       control = yield* readControl(controlFile);
-      inode = (yield* perform(controlFile.state())).inode;
+      file = yield* perform(controlFile.state());
     } finally {
       yield* perform(controlFile.close());
     }
   }
-  const origin = yield* originOf(control, inode, image);
+  const origin = yield* originOf(control, file, image);
   const memory = yield* ifPresent(storage.open(join(directory, FILES.memory), "read"));
   const source = memory && new MemorySource(memory, pageSize);
   const evidence: Evidence = { control, source, carried: 0, complete: false, origin };
@@ -161,7 +169,7 @@ export function* examine(
 
 function* originOf(
   control: Control | undefined,
-  inode: bigint,
+  file: FileKey,
   image: Image | undefined,
 ): Protocol<Origin> {
   const identity = image?.checksums?.identity;
@@ -172,7 +180,7 @@ function* originOf(
     saving.records === pages.length;
   if (announced) return "announced";
   if (applied === checksum) return "applied";
-  if (inode !== identity.control) return "foreign";
+  if (!areSame(file, identity.control)) return "foreign";
   // The save after one that was announced is not begun before that one has arrived.
   const arrived = !saving || (yield* savesOf(image!, identity)).applied === saving.control;
   return arrived ? "in flight" : "foreign";

@@ -9,11 +9,26 @@ import { type Operation, perform, type Protocol } from "./protocol.ts";
 /** How to open a file: it must exist (`read`, `update`) or must not (`create`). */
 export type OpenMode = "read" | "update" | "create";
 
-/** What tells one file from another. */
-export interface FileState {
-  size: number;
+/** What tells one file from another: the number alone may come to be another's. */
+export interface FileKey {
   /** The file's number on its file system. */
   inode: bigint;
+  /** When it was made, in nanoseconds; 0 where that isn't known. */
+  born: bigint;
+}
+
+/** No file. */
+export const NO_FILE: FileKey = { inode: 0n, born: 0n };
+
+/** Whether two are the same file, as far as that is known. */
+export function areSame(left: FileKey, right: FileKey): boolean {
+  const isKnown = left.born !== 0n && right.born !== 0n;
+  return left.inode === right.inode && (!isKnown || left.born === right.born);
+}
+
+/** What is known of a file without a look at its content. */
+export interface FileState extends FileKey {
+  size: number;
   /** Whether its path still leads to it. */
   isNamed: boolean;
 }

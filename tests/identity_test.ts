@@ -10,6 +10,7 @@ import { SystemError } from "../src/errors.ts";
 import { SimulatedDisk } from "./simulation/disk.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import { controlOf, type HandmadePatch, memoryOf } from "./support/patches.ts";
 import { runProgram } from "./support/program.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 
@@ -277,5 +278,36 @@ Deno.test("rot that the file system doesn't know of is found on request", () => 
     const open = () => openSyncOn(disk, "/d", { ...options, verify: true, dryRun });
     const error = assertThrows(open, LoomError);
     assertEquals([error.code, error.page], ["CORRUPT_IMAGE", 12]);
+  }
+});
+
+Deno.test("a patch of Vere's is not taken for Loom's, though its file has the number of Loom's", () => {
+  using temporary = temporaryDirectory();
+  // Where the file system gives numbers out again, as ext4 does, some of them have it.
+  for (let fillers = 0; fillers < 12; fillers++) {
+    const directory = `${temporary.path}/${fillers}`;
+    const path = (name: string) => `${directory}/${name}`;
+    {
+      const storage = new FailingStorage();
+      const loom = openSyncOn(storage, directory, { size: 1 << 20, journal: false });
+      const bytes = new Uint8Array(loom.buffer);
+      for (bytes[0] = 1; bytes[0] < 5; bytes[0]++) loom.saveSync();
+      // It ends as if it were killed.
+      storage.tamper = () => new SystemError("EIO", "anything");
+      loom.closeSync();
+    }
+    const { ino } = Deno.statSync(path("control.bin"));
+    for (const name of ["control.bin", "memory.bin"]) Deno.removeSync(path(name));
+    const page = new Uint8Array(PAGE).fill(77);
+    for (let count = 0; count < fillers % 4; count++) {
+      Deno.writeFileSync(path(`filler.${count}`), page);
+    }
+    const patch: HandmadePatch = { total: 1, pages: [[0, page]] };
+    Deno.writeFileSync(path("control.bin"), controlOf(patch));
+    Deno.writeFileSync(path("memory.bin"), memoryOf(patch));
+    const isReused = Deno.statSync(path("control.bin")).ino === ino;
+    const error = assertThrows(() => Loom.openSync(directory, { size: 1 << 20 }), LoomError);
+    assertEquals(error.code, "CORRUPT_PATCH", `its number is the same: ${isReused}`);
+    assert(sameBytes(Deno.readFileSync(path("memory.bin")), page));
   }
 });

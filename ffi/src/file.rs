@@ -155,15 +155,16 @@ pub extern "C" fn loom_truncate(file: i32, size: u64) -> i32 {
     errno::check(unsafe { libc::ftruncate(file, size as off_t) })
 }
 
-/// What a file is, in three words: its size, its number on its file system, and whether
-/// `path` leads to it, or any path at all where it is null: 1 or 0.
+/// What a file is, in four words: its size; its number on its file system; whether `path`
+/// leads to it, or any path at all where it is null (1 or 0); and when it was made, in
+/// nanoseconds, 0 where that isn't known.
 ///
-/// Its times are not asked for: where the kernel gives them out, it marks every file
+/// Its other times are not asked for: where the kernel gives them out, it marks every file
 /// that is written afterwards with a time of its own, which the file system then has to
 /// note at each write (multigrain timestamps, Linux 6.13).
 ///
 /// # Safety
-/// `path` must be null or end in zero, and `into` have room for three words.
+/// `path` must be null or end in zero, and `into` have room for four words.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loom_file_state(file: i32, path: *const c_char, into: *mut u64) -> i32 {
     // SAFETY: the caller vouches for the path and for the room behind `into`.
@@ -179,6 +180,7 @@ pub unsafe extern "C" fn loom_file_state(file: i32, path: *const c_char, into: *
             false => Place::of(libc::AT_FDCWD, path).is_ok_and(|named| named.is(&own)),
         };
         into.add(2).write(u64::from(is_named));
+        into.add(3).write(own.born);
     }
     0
 }
@@ -189,6 +191,7 @@ struct Place {
     number: u64,
     device: u64,
     has_name: bool,
+    born: u64,
 }
 
 impl Place {
@@ -200,7 +203,7 @@ impl Place {
     /// `path` must end in zero; where it is empty, `file` is meant.
     #[cfg(target_os = "linux")]
     unsafe fn of(file: i32, path: *const c_char) -> Result<Place, i32> {
-        let mask = libc::STATX_SIZE | libc::STATX_INO | libc::STATX_NLINK;
+        let mask = libc::STATX_SIZE | libc::STATX_INO | libc::STATX_NLINK | libc::STATX_BTIME;
         // SAFETY: the caller vouches for the path.
         let found = unsafe { look(file, path, mask)? };
         Ok(Place {
@@ -208,6 +211,13 @@ impl Place {
             number: found.stx_ino,
             device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
             has_name: found.stx_nlink > 0,
+            born: match found.stx_mask & libc::STATX_BTIME {
+                0 => 0,
+                _ => {
+                    (found.stx_btime.tv_sec * NANOSECONDS) as u64
+                        + u64::from(found.stx_btime.tv_nsec)
+                }
+            },
         })
     }
 
@@ -232,6 +242,7 @@ impl Place {
                 number: found.st_ino as u64,
                 device: found.st_dev as u64,
                 has_name: found.st_nlink > 0,
+                born: 0,
             })
         }
     }

@@ -81,8 +81,8 @@ export class DiskFile implements StorageFile {
 
   state(): Operation<FileState> {
     return this.quick("look at", () => {
-      const [size, inode, named] = this.#state(this.#pathBytes);
-      return { size: Number(size), inode, isNamed: named === 1n };
+      const [size, inode, named, born] = this.#state(this.#pathBytes);
+      return { size: Number(size), inode, isNamed: named === 1n, born };
     });
   }
 
@@ -91,7 +91,7 @@ export class DiskFile implements StorageFile {
   }
 
   #state(path: Uint8Array<ArrayBuffer> | null): BigUint64Array {
-    const words = new BigUint64Array(3);
+    const words = new BigUint64Array(4);
     checked(this.native.loom_file_state(this.descriptor, path, words), "stat");
     return words;
   }

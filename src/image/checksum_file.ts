@@ -11,6 +11,7 @@ import { LoomError } from "../errors.ts";
 import { FILES, join, MAXIMUM_PAGES, runsOf } from "../layout.ts";
 import { perform, type Protocol } from "../protocol.ts";
 import {
+  type FileKey,
   ifPresent,
   readFully,
   type Storage,
@@ -57,8 +58,8 @@ export interface ImageIdentity {
   applied?: number;
   /** What may have been done to it since. */
   saving?: Announcement;
-  /** The file that the next control.bin may be written to unannounced; 0 for none. */
-  control: bigint;
+  /** The file that the next control.bin may be written to unannounced, or none. */
+  control: FileKey;
   /** The number of the journal that it may need; 0 for none. */
   journal: bigint;
 }
@@ -229,7 +230,7 @@ function encodeIdentity(identity: ImageIdentity, pageSize: number): Uint32Array<
     const { control, total, records, firstPage, firstChecksum } = saving;
     sector.set([control, total, records, firstPage, firstChecksum], 12);
   }
-  new BigUint64Array(sector.buffer).set([control, journal], 9);
+  new BigUint64Array(sector.buffer).set([control.inode, journal, control.born], 9);
   seal(sector);
   return sector;
 }
@@ -252,7 +253,7 @@ function decodeIdentity(
   const [generation, inode, changed] = new BigUint64Array(sector.buffer, 24, 3);
   const [control, total, records, firstPage, firstChecksum] = sector.subarray(12, 17);
   const flags = sector[4];
-  const [spare, journal] = new BigUint64Array(sector.buffer, 72, 2);
+  const [spare, journal, born] = new BigUint64Array(sector.buffer, 72, 3);
   return {
     pages: sector[3],
     generation: Number(generation),
@@ -260,7 +261,7 @@ function decodeIdentity(
     changed,
     applied: flags & APPLIED ? sector[5] : undefined,
     saving: flags & SAVING ? { control, total, records, firstPage, firstChecksum } : undefined,
-    control: spare,
+    control: { inode: spare, born },
     journal: sector[1] === VERSION ? 0n : journal,
   };
 }

@@ -290,7 +290,7 @@ export const SYMBOLS = {
     parameters: [
       "i32", // descriptor
       "buffer", // path, ending in zero, or null
-      "buffer", // three 64-bit words: size, inode, 1 if that path leads to it, or any
+      "buffer", // four 64-bit words: size, inode, 1 if that path leads to it, or any, birth
     ],
     result: "i32",
   },

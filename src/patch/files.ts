@@ -19,6 +19,7 @@ import { perform, type Protocol } from "../protocol.ts";
 import {
   ifPresent,
   isInPlace,
+  NO_FILE,
   type Storage,
   type StorageFile,
   writeFully,
@@ -93,7 +94,7 @@ export class PatchFiles {
   readonly #memory: PatchFile;
   readonly #control: PatchFile;
   /** Of the file of control.bin. */
-  #inode = 0n;
+  #key = NO_FILE;
   /** The next control.bin. */
   #bytes = new Uint8Array();
   /** Whether they are a patch that may be committed, and is not applied. */
@@ -168,9 +169,9 @@ export class PatchFiles {
     yield* this.#encode(content, image.pageSize);
     if (!this.#control.file) {
       const control = yield* this.#control.open();
-      this.#inode = (yield* perform(control.state())).inode;
+      this.#key = yield* perform(control.state());
     }
-    yield* image.announce(announcementOf(content, this.#bytes), this.#inode);
+    yield* image.announce(announcementOf(content, this.#bytes), this.#key);
   }
 
   /** Gives memory.bin its length, and makes the bytes of control.bin. */

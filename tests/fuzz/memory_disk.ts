@@ -233,7 +233,7 @@ class MemoryFile implements StorageFile {
   state(): Operation<FileState> {
     return this.disk.operation("look at", this.path, () => {
       const { size, inode } = this.content;
-      return { size, inode: BigInt(inode), isNamed: true };
+      return { size, inode: BigInt(inode), isNamed: true, born: 0n };
     });
   }
 

@@ -292,7 +292,7 @@ class SimulatedFile implements StorageFile {
   state(): Operation<FileState> {
     return operation("look at", this.path, () => {
       const { size, number } = this.content;
-      return { size, inode: BigInt(number), isNamed: true };
+      return { size, inode: BigInt(number), isNamed: true, born: 0n };
     });
   }
 
