@@ -322,13 +322,13 @@ function* undo(target: SaveTarget, patch: PatchPages): Protocol<void> {
   const { image, files, journal, attachment } = target;
   try {
     patch.putBack();
-    // What lies in the place of its files may be somebody else's.
-    if (!(yield* image.isNamed())) return;
     if (journal.isInUse) {
       yield* journal.retract();
       yield* image.releaseReserve();
       return;
     }
+    // What lies in the place of its files may be somebody else's.
+    if (!(yield* image.isNamed())) return;
     yield* files.abandon();
     yield* attachment.abandon();
     yield* image.releaseReserve();
