@@ -39,6 +39,9 @@ const MOST_BYTES = 2 ** 30;
 /** What is no longer needs no list of its pieces. */
 const SMALL_BYTES = 64 << 10;
 
+/** Where the library says what a file is: every save asks several times. */
+const STATE = new BigUint64Array(4);
+
 export class DiskFile implements StorageFile {
   isPatient = false;
   /** How much was written since the system was last told to write it out. */
@@ -90,10 +93,10 @@ export class DiskFile implements StorageFile {
     return this.quick("look at", () => this.#state(null)[2] === 1n);
   }
 
+  /** Until it is asked again, of any file. */
   #state(path: Uint8Array<ArrayBuffer> | null): BigUint64Array {
-    const words = new BigUint64Array(4);
-    checked(this.native.loom_file_state(this.descriptor, path, words), "stat");
-    return words;
+    checked(this.native.loom_file_state(this.descriptor, path, STATE), "stat");
+    return STATE;
   }
 
   lastChange(): Operation<bigint> {
