@@ -257,7 +257,8 @@ export class Loom implements Disposable, AsyncDisposable {
 
   /**
    * Marks pages dirty before the kernel writes there, as `readSync` into a typed
-   * array does: under the `signal` tracker the kernel's own writes raise no fault.
+   * array does: under the `signal` tracker the kernel's own writes raise no fault. A read
+   * off the thread must have ended before the next `saveSync()` or rollback.
    *
    * @throws {LoomError} `BAD_OPTION`, `EXHAUSTED`, `FAILED`, `CLOSED`
    */

@@ -192,3 +192,47 @@ function trimmed(bytes: Uint8Array): number {
 function assertSame(loom: Loom, expected: Uint8Array): void {
   assert(sameBytes(new Uint8Array(loom.buffer), expected), "memory differs");
 }
+
+for (const tracker of TRACKERS) {
+  Deno.test(`${tracker}: what is written to memory that grows while a save ends is kept`, async () => {
+    using temporary = temporaryDirectory();
+    const pages = 1024;
+    const memory = new WebAssembly.Memory({ initial: pages * PAGE / 65536, maximum: 1000 });
+    await using loom = await Loom.open(`${temporary.path}/loom`, { memory, tracker });
+    const model = new Uint32Array(pages * PAGE / 4).fill(1);
+    /** Writes a word of each fourth page: that makes many runs. */
+    const write = (word: number, value: number) => {
+      const words = new Uint32Array(memory.buffer);
+      for (let at = word; at < model.length; at += PAGE) words[at] = model[at] = value;
+    };
+    new Uint32Array(memory.buffer).fill(1);
+    loom.saveSync();
+    loom.rollbackSync();
+    const { setImmediate } = globalThis;
+    let grownAt = 0;
+    for (let turns = Infinity; turns >= grownAt; grownAt++) {
+      write(0, grownAt + 2);
+      turns = 0;
+      // In each of the turns that the save gives.
+      globalThis.setImmediate = ((resolve: () => void) =>
+        setImmediate(() => {
+          if (turns++ === grownAt) {
+            // Which makes all of the memory writable.
+            memory.grow(1);
+            write(1, grownAt);
+          }
+          resolve();
+        })) as typeof setImmediate;
+      await loom.save().finally(() => globalThis.setImmediate = setImmediate);
+      const bytes = new Uint8Array(memory.buffer, 0, model.byteLength);
+      assert(sameBytes(bytes, new Uint8Array(model.buffer)), `grown in turn ${grownAt}`);
+      assertEquals(loom.check(), []);
+      loom.saveSync();
+    }
+    assert(grownAt > (tracker === "signal" ? 2 : 0), `${grownAt} turns`);
+    assertEquals(loom.check(), []);
+    loom.saveSync();
+    const image = Deno.readFileSync(`${temporary.path}/loom/image.bin`);
+    assert(sameBytes(image.subarray(0, model.byteLength), new Uint8Array(model.buffer)));
+  });
+}

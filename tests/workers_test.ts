@@ -35,6 +35,71 @@ for (const journal of [true, false]) {
   }
 }
 
+/** Workers that count in words of their own, in all pages, until they are told to stop. */
+class Counters {
+  readonly #control = new Int32Array(new SharedArrayBuffer(8));
+  readonly #ends: Promise<unknown>[];
+  readonly #workers: Worker[];
+
+  constructor(buffer: SharedArrayBuffer, count: number) {
+    const url = new URL("./support/counting_worker.ts", import.meta.url);
+    this.#workers = Array.from({ length: count }, () => new Worker(url, { type: "module" }));
+    this.#ends = this.#workers.map((worker, index) => {
+      worker.postMessage({ buffer, index, control: this.#control });
+      return new Promise((resolve) => worker.onmessage = resolve);
+    });
+  }
+
+  get haveBegun(): boolean {
+    return Atomics.load(this.#control, 1) === this.#workers.length;
+  }
+
+  async stop(): Promise<void> {
+    Atomics.store(this.#control, 0, 1);
+    await Promise.all(this.#ends);
+    for (const worker of this.#workers) worker.terminate();
+  }
+}
+
+const SAVED_MODES: Record<string, (directory: string) => LoomOptions> = {
+  mapped: () => ({}),
+  copied: () => ({ load: "copy" }),
+  "with a scratch file": (directory) => ({ scratch: `${directory}.scratch` }),
+};
+
+for (const tracker of TRACKERS) {
+  for (const [mode, more] of Object.entries(SAVED_MODES)) {
+    if (more("").scratch !== undefined && !worksWithScratch(tracker)) continue;
+    for (const how of ["save", "saveSync"] as const) {
+      const name =
+        `${tracker}, ${mode}: what Workers write during the call of ${how}() is in ` +
+        `this save or in the next`;
+      Deno.test(name, async () => {
+        using temporary = temporaryDirectory();
+        const directory = `${temporary.path}/loom`;
+        const options = { size: PAGES * PAGE, tracker, shared: true, ...more(directory) };
+        {
+          using loom = Loom.openSync(directory, options);
+          new Uint32Array(loom.buffer).fill(1);
+          loom.saveSync();
+        }
+        using loom = Loom.openSync(directory, options);
+        const counters = new Counters(loom.buffer as SharedArrayBuffer, 2);
+        while (!counters.haveBegun) await new Promise((resolve) => setImmediate(resolve));
+        for (let save = 0; save < 150; save++) {
+          await loom[how]();
+          assertEquals(loom.verify().corrupt, [], `after save ${save}`);
+        }
+        await counters.stop();
+        assertEquals(loom.check(), []);
+        const memory = sha256(new Uint8Array(loom.buffer));
+        loom.saveSync();
+        assertEquals(sha256(Deno.readFileSync(`${directory}/image.bin`)), memory);
+      });
+    }
+  }
+}
+
 /** Several Workers, and a model of what they wrote. */
 class ModelledWriters implements Disposable {
   readonly model = new Uint32Array(PAGES * PAGE / 4);

@@ -30,9 +30,13 @@ pub fn keep(region: &Region, first: u32, end: u32) -> bool {
     (first..end).all(|page| keep_one(region, page))
 }
 
+/// In so many pages at most there is memory for those that aren't kept, too.
+const POPULATED: u32 = 256;
+
 /// Has the kernel put memory where pages are kept in one call, where each system page of it
 /// would else take a fault. It need not succeed.
 fn populate(region: &Region, first: u32, end: u32) {
+    let end = end.min(first + POPULATED);
     #[cfg(target_os = "linux")]
     // SAFETY: advice about memory of this region's own that keeps its content.
     unsafe {

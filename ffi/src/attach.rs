@@ -6,7 +6,6 @@ use crate::region::{CLAIMED, FREE, Region, SLOTS, Slot, USED, system_page_size, 
 use crate::state::State;
 use crate::twin::Twin;
 use crate::{aside, budget, fault, huge_page, mapping};
-use core::hint;
 use core::sync::atomic::Ordering;
 
 /// Forgets a region, and gives back what the library keeps for it.
@@ -21,7 +20,7 @@ fn release(slot: &Slot) {
     if claim.is_err() {
         return;
     }
-    wait_for_visitors(slot);
+    slot.wait_for_visitors();
     aside::unmap(&region);
     let words = Twin::from_parts(
         slot.words.load(Ordering::Relaxed),
@@ -31,12 +30,6 @@ fn release(slot: &Slot) {
     // SAFETY: the words of this slot, which nobody looks at and nobody finds any more.
     unsafe { words.end() };
     slot.base.store(FREE, Ordering::SeqCst);
-}
-
-fn wait_for_visitors(slot: &Slot) {
-    while slot.visitors.load(Ordering::SeqCst) != 0 {
-        hint::spin_loop();
-    }
 }
 
 /// Releases the regions whose memory has gone without a word.
@@ -64,7 +57,7 @@ pub fn leave(owner: Owner, files_go: bool) {
         if files_go {
             slot.moves_to_scratch.store(false, Ordering::SeqCst);
             slot.scratch.store(-1, Ordering::SeqCst);
-            wait_for_visitors(slot);
+            slot.wait_for_visitors();
             slot.owner.store(isolate::NOBODY, Ordering::Relaxed);
         }
     }

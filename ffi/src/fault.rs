@@ -70,7 +70,8 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
                 } else if is_lost_file(signal, code) {
                     replace_lost_page(&region, page, address)
                 } else {
-                    open(&region, page)
+                    let offset = address % region.page_size();
+                    is_protected(signal) && open(&region, page, offset)
                 }
             });
     if !handled {
@@ -84,6 +85,11 @@ fn is_lost_file(signal: c_int, code: i32) -> bool {
     const BUS_ADRERR: i32 = 2;
     // On macOS SIGBUS is how a protection fault is reported.
     cfg!(target_os = "linux") && signal == libc::SIGBUS && code == BUS_ADRERR
+}
+
+/// Whether the fault says that a page is protected, and not that the memory itself has failed.
+fn is_protected(signal: c_int) -> bool {
+    signal == libc::SIGSEGV || cfg!(not(target_os = "linux"))
 }
 
 /// Hands a fault that isn't ours to the handler that was there before.
@@ -116,8 +122,9 @@ fn delegate(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     }
 }
 
-/// Makes a page writable and marks it dirty; false when it can't be done.
-pub fn open(region: &Region, page: u32) -> bool {
+/// Makes a page writable and marks it dirty, where it is written at some offset; false when
+/// it can't be done.
+pub fn open(region: &Region, page: u32, offset: usize) -> bool {
     let state = &region.state;
     if page == state.load(Word::GuardPage) {
         return guard::hit(region, page);
@@ -127,34 +134,35 @@ pub fn open(region: &Region, page: u32) -> bool {
         return true;
     }
     if region.moves_to_scratch && page < state.load(Word::ImagePages) {
-        return open_in_scratch(region, page);
+        return open_in_scratch(region, page, offset);
     }
     let was_dirty = state.mark_dirty(page);
     if was_dirty {
         // Another thread was first, or is just about to make it writable. Let it know.
         state.mark_opened(page);
     }
-    if huge_page::is_moving(region, page) {
+    if huge_page::is_moving(region, page, page + 1) {
         // As above.
         return true;
     }
     if was_dirty {
-        return mapping::make_writable(region, page, page + 1) || open_more(region, page, 2);
+        return mapping::make_writable(region, page, page + 1)
+            || open_more(region, page, offset, 2);
     }
     state.add(Word::Faults, 1);
     state.add(Word::RecentFaults, 1);
     match budget::run_length(region, page) {
         1 => {
             budget::account(state, page, page + 1);
-            mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
+            mapping::make_writable(region, page, page + 1) || open_more(region, page, offset, 2)
         }
-        length => open_more(region, page, length),
+        length => open_more(region, page, offset, length),
     }
 }
 
 /// Opens the run of `length` pages around a page, and where the kernel
 /// refuses another mapping ever larger ones: joining runs gives mappings back.
-fn open_more(region: &Region, page: u32, mut length: u32) -> bool {
+fn open_more(region: &Region, page: u32, offset: usize, mut length: u32) -> bool {
     let state = &region.state;
     let image_pages = state.load(Word::ImagePages);
     if page >= image_pages {
@@ -171,14 +179,19 @@ fn open_more(region: &Region, page: u32, mut length: u32) -> bool {
         if !aside::keep(region, first, end) {
             return true;
         }
-        huge_page::gather(region, page, first, end);
-        if mapping::make_writable(region, first, end) {
-            budget::account(state, first, end);
-            for other in first..end {
-                if other != page && !state.is_writable(other) {
-                    state.mark_opened(other);
-                }
+        huge_page::gather(region, page, offset, first, end);
+        // The bits go first: whoever is about to put some of these pages into a huge one sees
+        // them, or is seen.
+        for other in first..end {
+            if other != page && !state.is_writable(other) {
+                state.mark_opened(other);
             }
+        }
+        if huge_page::is_moving(region, first, end) {
+            return true;
+        }
+        budget::account(state, first, end);
+        if mapping::make_writable(region, first, end) {
             return true;
         }
         if length >= image_pages {
@@ -190,7 +203,7 @@ fn open_more(region: &Region, page: u32, mut length: u32) -> bool {
 
 /// Moves a page into the scratch file: its bytes first, then the mapping. One
 /// thread does it; any other that faults meanwhile returns and faults again.
-fn open_in_scratch(region: &Region, page: u32) -> bool {
+fn open_in_scratch(region: &Region, page: u32, offset: usize) -> bool {
     let state = &region.state;
     state.add(Word::InFlight, 1);
     let handled = if state.mark_dirty(page) {
@@ -204,7 +217,9 @@ fn open_in_scratch(region: &Region, page: u32) -> bool {
         if !moved {
             state.add(Word::ScratchFailures, 1);
         }
-        moved || mapping::make_writable(region, page, page + 1) || open_more(region, page, 2)
+        moved
+            || mapping::make_writable(region, page, page + 1)
+            || open_more(region, page, offset, 2)
     };
     state.word(Word::InFlight).fetch_sub(1, Ordering::AcqRel);
     handled

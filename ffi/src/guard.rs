@@ -7,7 +7,7 @@
 
 use crate::region::Region;
 use crate::state::{FLAG_EXHAUSTED, NO_PAGE, Word};
-use crate::{mapping, pagemap};
+use crate::{huge_page, mapping, pagemap};
 use core::sync::atomic::Ordering;
 
 /// Handles a fault in the guard page.
@@ -33,7 +33,8 @@ pub fn hit(region: &Region, page: u32) -> bool {
     } else if !held {
         // The guard is never a clean page: what it covers counts as written.
         state.mark_dirty(target);
-        if !mapping::protect(region, target, target + 1, libc::PROT_NONE) {
+        let is_moving = huge_page::is_moving(region, target, target + 1);
+        if is_moving || !mapping::protect(region, target, target + 1, libc::PROT_NONE) {
             state.store(Word::GuardPage, NO_PAGE);
         }
     }

@@ -30,17 +30,17 @@ pub fn measure() {
 }
 
 /// Puts the content of `first..end`, where these are the range of a huge page, into one, if
-/// all of them are likely to be written: they are clean but for `page`, and those just
-/// before them, or just after, were written. For the fault handler: system calls only. What
+/// all of them are likely to be written: they are clean but for `page`, which is written at
+/// `offset`, and those just before them, or just after, were written. For the fault handler: system calls only. What
 /// it can't do stays as it is.
-pub fn gather(region: &Region, page: u32, first: u32, end: u32) {
+pub fn gather(region: &Region, page: u32, offset: usize, first: u32, end: u32) {
     let state = &region.state;
     let is_range = end - first == length(region)
         && (region.base + region.offset(first)).is_multiple_of(HUGE_BYTES)
         && !state.is_gathered(first);
     // The functions that TypeScript calls change pages too, on that thread.
     let may = is_range && ALLOWED.load(Ordering::Relaxed) && isolate::is_current(region.owner);
-    if !may || !pays(region, first, end) {
+    if !may || !pays(region, offset, first, end) {
         return;
     }
     let moving = state.word(Word::Moving);
@@ -65,11 +65,11 @@ pub fn gather(region: &Region, page: u32, first: u32, end: u32) {
     moving.store(NO_PAGE, Ordering::SeqCst);
 }
 
-/// Whether a page that was just marked dirty is being put into a huge one by another thread:
-/// it must not be opened then.
-pub fn is_moving(region: &Region, page: u32) -> bool {
-    let first = region.state.word(Word::Moving).load(Ordering::SeqCst);
-    first != NO_PAGE && (first..first + length(region)).contains(&page)
+/// Whether one of the pages `first..end`, which were just marked, is being put into a huge one
+/// by another thread: they must not be opened then.
+pub fn is_moving(region: &Region, first: u32, end: u32) -> bool {
+    let moving = region.state.word(Word::Moving).load(Ordering::SeqCst);
+    moving != NO_PAGE && moving < end && first < moving + length(region)
 }
 
 /// How many pages one takes the place of.
@@ -78,16 +78,45 @@ pub fn length(region: &Region) -> u32 {
 }
 
 /// Whether the writes on one side of a range are such as make it worth the while.
-fn pays(region: &Region, first: u32, end: u32) -> bool {
+fn pays(region: &Region, offset: usize, first: u32, end: u32) -> bool {
     let (state, length) = (&region.state, length(region));
-    let were_written: fn(&Region, u32, u32) -> bool = match state.load(Word::Gathering) {
-        GATHERS_FILLED if !state.has_own(first, end) => pagemap::are_filled,
-        GATHERS_ALL => pagemap::are_copied,
-        _ => return false,
+    let level = state.load(Word::Gathering);
+    if level == GATHERS_FILLED && state.has_own(first, end) {
+        return false;
+    }
+    let were_written = |first, end| match (level, state.has_gathered(first, end)) {
+        (GATHERS_FILLED, false) => pagemap::are_filled(region, first, end),
+        (GATHERS_ALL, false) => pagemap::are_copied(region, first, end),
+        (GATHERS_FILLED, true) => has_changed(region, first, SPREAD, 0),
+        (GATHERS_ALL, true) => has_changed(region, first, 0, offset & !7),
+        _ => false,
     };
-    let has = |first, end| state.are_writable(first, end) && were_written(region, first, end);
+    let has = |first, end| state.are_writable(first, end) && were_written(first, end);
     first >= length && has(first - length, first)
         || end + length <= state.load(Word::ImagePages) && has(end, end + length)
+}
+
+/// So many words of a range are compared, one in each of its pages of the largest size.
+const SAMPLES: usize = 32;
+/// Each lies so much further on in its page than the one before it.
+const SPREAD: usize = 2056;
+
+/// Whether a range is no more what the image has: of one in a huge page the page map doesn't
+/// tell what of it was written.
+fn has_changed(region: &Region, first: u32, spread: usize, offset: usize) -> bool {
+    let changed = (0..SAMPLES).filter(|sample| {
+        let at = region.offset(first) + sample * (HUGE_BYTES / SAMPLES + spread) + offset;
+        let (mut was, length) = (0u64, size_of::<u64>());
+        // SAFETY: the word lies in the region, aligned, where it can be read; the kernel
+        // writes to a local of this length, or fails.
+        unsafe {
+            let into = (&raw mut was).cast();
+            let read = libc::pread(region.image, into, length, at as libc::off_t);
+            let is = ((region.base + at) as *const u64).read_volatile();
+            read == length as isize && is != was
+        }
+    });
+    changed.count() > SAMPLES * 3 / 4
 }
 
 /// Moves a copy in huge memory over a range, complete.

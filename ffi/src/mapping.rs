@@ -3,7 +3,7 @@
 //! _ce_loom_protect, _ce_flaw_mmap, _ce_toss_pages.
 
 use crate::errno;
-use crate::region::Region;
+use crate::region::{Region, SLOTS};
 use crate::state::Word;
 use crate::{aside, budget, fault};
 use libc::{
@@ -257,6 +257,9 @@ pub extern "C" fn loom_map_anonymous(slot: u32, first: u32, count: u32) -> i32 {
     })
 }
 
+/// What may be done with pages besides: nothing (0), or to read them (1).
+const WRITE: u32 = 2;
+
 pub fn protection(access: u32) -> c_int {
     match access {
         0 => PROT_NONE,
@@ -265,10 +268,16 @@ pub fn protection(access: u32) -> c_int {
     }
 }
 
-/// Makes pages inaccessible (0), readable (1) or writable too (2).
+/// Makes pages inaccessible (0), readable (1) or writable too (2). Where other threads write
+/// to them the caller has changed the bits before, held pages and clean ones.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_protect(slot: u32, first: u32, count: u32, access: u32) -> i32 {
     with_pages(slot, first, count, |region| {
+        if access < WRITE {
+            // A handler that has looked at a page before the caller changed what is said of
+            // it may be about to open it. Those that come now see the change.
+            SLOTS[slot as usize].wait_for_visitors();
+        }
         protect(region, first, first + count, protection(access))
     })
 }
@@ -292,7 +301,7 @@ pub extern "C" fn loom_touch(slot: u32, first: u32, count: u32) -> i32 {
         }
         (first..end)
             .filter(|&page| page < image_pages && !region.state.is_dirty(page))
-            .all(|page| fault::open(region, page))
+            .all(|page| fault::open(region, page, 0))
     })
 }
 

@@ -28,15 +28,15 @@ pub const TOUCHED: Query = Query {
 /// Pages of a private file mapping that were written: the kernel copied them, so
 /// that they are the file's no more.
 pub const COPIED: Query = Query {
-    inverted: ZERO_FRAME | FILE,
-    all: ZERO_FRAME | FILE,
+    inverted: FILE,
+    all: FILE,
     any: PRESENT | SWAPPED,
 };
 
 /// Pages that were written since userfaultfd last protected them.
 pub const WRITTEN_SINCE: Query = Query {
-    inverted: ZERO_FRAME,
-    all: ZERO_FRAME | WRITTEN,
+    inverted: 0,
+    all: WRITTEN,
     any: PRESENT | SWAPPED,
 };
 

@@ -5,7 +5,9 @@ use crate::isolate::Owner;
 use crate::mapping;
 use crate::state::{State, Word};
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence,
+};
 
 /// How many looms one process can have open at once.
 pub const CAPACITY: usize = 64;
@@ -37,6 +39,17 @@ pub struct Slot {
     pub left: AtomicBool,
     /// How many fault handlers are looking at it.
     pub visitors: AtomicU32,
+}
+
+impl Slot {
+    /// Waits until the fault handlers that look at it now are done.
+    pub fn wait_for_visitors(&self) {
+        fence(Ordering::SeqCst);
+        while self.visitors.load(Ordering::SeqCst) != 0 {
+            // SAFETY: takes nothing; who is waited for may need this processor.
+            unsafe { libc::sched_yield() };
+        }
+    }
 }
 
 pub static SLOTS: [Slot; CAPACITY] = [const {

@@ -261,6 +261,11 @@ impl State {
         self.has(GATHERED, page)
     }
 
+    /// Whether one of the pages is in a huge one.
+    pub fn has_gathered(&self, first: u32, end: u32) -> bool {
+        !self.have_none(&[GATHERED], first, end)
+    }
+
     /// Whether a save needs a page as it is.
     pub fn is_held(&self, page: u32) -> bool {
         self.has(HELD, page)

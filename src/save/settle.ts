@@ -136,6 +136,8 @@ function* mapClean({ region, image }: SaveTarget, runs: Run[], held: boolean): P
 }
 
 function mapStillClean(region: Region, descriptor: number, runs: Run[]): void {
+  // Memory that has grown since the last turn is all writable, and nothing was noticed.
+  region.follow();
   region.mapClean(descriptor, runs.flatMap((run) => stillClean(region, run)));
 }
 

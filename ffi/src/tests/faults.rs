@@ -146,3 +146,28 @@ fn touching_opens_pages_for_the_kernel() {
     source.read_exact(bytes).unwrap();
     assert_eq!(loom.read(3), 7);
 }
+
+#[test]
+fn memory_that_has_failed_is_no_first_write() {
+    let loom = Loom::new(64);
+    loom.clean(64);
+    // What the kernel tells of it: BUS_MCEERR_AR, 4.
+    let mut info = [0u8; 128];
+    info[..4].copy_from_slice(&libc::SIGBUS.to_ne_bytes());
+    info[8..12].copy_from_slice(&4i32.to_ne_bytes());
+    info[16..24].copy_from_slice(&(loom.at(7) as usize).to_ne_bytes());
+    // SAFETY: the child calls the system, and looks at memory that is there; it may be killed.
+    let is_dirty = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let (process, thread) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
+            let call = libc::SYS_rt_tgsigqueueinfo;
+            libc::syscall(call, process, thread, libc::SIGBUS, info.as_ptr());
+            libc::_exit(i32::from(loom.region().state.is_dirty(7)));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 1
+    };
+    assert!(!is_dirty);
+}

@@ -61,10 +61,20 @@ impl Loom {
 
     /// Whether some of a page lies in a mapping of a file.
     fn is_of_file(&self, page: u32) -> bool {
+        self.lies_in(page, 8)
+    }
+
+    /// Whether a page can be written without a fault.
+    fn is_open(&self, page: u32) -> bool {
+        self.lies_in(page, 2)
+    }
+
+    /// Whether a page begins in a mapping that is of a kind.
+    fn lies_in(&self, page: u32, kind: u32) -> bool {
         let mut list = vec![0u32; 3 * 4096];
         let count = loom_mappings(self.slot, list.as_mut_ptr(), 4096) as usize;
         list.chunks(3).take(count).any(|mapping| {
-            (mapping[0]..mapping[0] + mapping[1]).contains(&(page * 4)) && mapping[2] & 8 != 0
+            (mapping[0]..mapping[0] + mapping[1]).contains(&(page * 4)) && mapping[2] & kind != 0
         })
     }
 }
@@ -185,17 +195,11 @@ fn a_page_that_is_on_its_way_is_not_opened() {
     assert_eq!(loom_touch(loom.slot, THIRD, 1), 0);
     let state = loom.region().state;
     assert!(state.is_dirty(SECOND + 1) && state.is_dirty(THIRD));
-    let region = loom.region();
-    assert!(huge_page::is_moving(&region, SECOND) && huge_page::is_moving(&region, THIRD - 1));
-    assert!(!huge_page::is_moving(&region, SECOND - 1) && !huge_page::is_moving(&region, THIRD));
-    let mut list = vec![0u32; 3 * 4096];
-    let count = loom_mappings(loom.slot, list.as_mut_ptr(), 4096) as usize;
-    let writable: Vec<_> = list
-        .chunks(3)
-        .take(count)
-        .filter(|mapping| mapping[2] & 2 != 0)
-        .map(|mapping| mapping[0] / 4)
-        .collect();
+    let is_moving = |first, end| huge_page::is_moving(&loom.region(), first, end);
+    assert!(is_moving(SECOND, SECOND + 1) && is_moving(THIRD - 1, THIRD));
+    assert!(is_moving(0, PAGES) && is_moving(SECOND + 3, SECOND + 9));
+    assert!(!is_moving(0, SECOND) && !is_moving(THIRD, PAGES));
+    let writable: Vec<_> = (0..PAGES).filter(|&page| loom.is_open(page)).collect();
     assert_eq!(writable, [THIRD]);
 }
 
@@ -259,4 +263,73 @@ fn pages_that_their_file_has_lost_are_left() {
     assert!(loom.gathered().is_empty());
     assert!(loom.region().state.is_writable(SECOND + 100));
     assert_eq!(loom.read(SECOND + 19), (SECOND + 19) as u8);
+}
+
+#[test]
+fn a_longer_run_of_another_thread_leaves_pages_that_are_on_their_way() {
+    let _enough = enough_mappings();
+    let (loom, _file) = mapped(2);
+    loom.set(Word::Moving, SECOND);
+    // So many that each fault opens more than a range.
+    loom.set(Word::Mappings, 45_000);
+    loom.write(0, 3);
+    let state = loom.region().state;
+    assert!(
+        state.is_opened(SECOND + 5),
+        "whoever moves it sees that it is wanted"
+    );
+    assert!(!loom.is_open(SECOND + 5), "a write would be lost");
+    assert!(!loom.is_open(1));
+    loom.set(Word::Moving, NO_PAGE);
+    loom.write(2, 4);
+    assert!(loom.is_open(1) && loom.is_open(SECOND + 5));
+    assert_eq!(
+        [0, 2, SECOND + 5].map(|page| loom.read(page)),
+        [3, 4, (SECOND + 5) as u8]
+    );
+}
+
+#[test]
+fn a_word_of_each_page_keeps_being_gathered_where_all_that_is_written_is() {
+    let _enough = enough_mappings();
+    let (loom, _file) = mapped(2);
+    loom.write_all(0..PAGES, 8);
+    assert_eq!(loom.gathered(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_huge_page_of_which_little_was_written_brings_about_no_other() {
+    let _enough = enough_mappings();
+    for (gathering, length) in [(1, PAGE), (2, 8)] {
+        let (loom, _file) = mapped(gathering);
+        loom.write_all(0..SECOND, length);
+        for range in 1..PAGES / RANGE {
+            loom.write_all(std::iter::once(range * RANGE), 8);
+        }
+        assert_eq!(loom.gathered(), [1], "{gathering}");
+        for page in (0..PAGES).filter(|page| page % RANGE != 0 && *page >= SECOND) {
+            assert!(loom.is_as_in_file(page), "{page}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_zeros_in_a_huge_one_counts_as_copied_when_that_is_split() {
+    let _enough = enough_mappings();
+    let (loom, _file) = mapped(1);
+    loom.write_all(0..=SECOND, PAGE);
+    assert_eq!(loom.gathered(), [1]);
+    for page in SECOND + 8..SECOND + 16 {
+        // SAFETY: a page of this test's own, which is open.
+        unsafe { loom.at(page).write_bytes(0, PAGE) };
+    }
+    // SAFETY: advice about memory of this test's own. For a part of it the kernel splits a
+    // huge page, and maps all pages of zeros to one that is shared.
+    unsafe { libc::madvise(loom.at(SECOND).cast(), 4 * PAGE, libc::MADV_COLD) };
+    let mut bits = [0u32; (PAGES / 32) as usize];
+    let result = loom_copied(loom.slot, 0, PAGES, bits.as_mut_ptr());
+    assert_eq!(result, 0);
+    for page in SECOND..THIRD {
+        assert!(bits[page as usize / 32] & 1 << (page % 32) != 0, "{page}");
+    }
 }
