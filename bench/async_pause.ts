@@ -57,8 +57,9 @@ async function measureFirst(directory: string, quick: boolean): Promise<Figure[]
   const megabytes = quick ? 64 : 1024;
   const size = megabytes * MIB;
   makeImage(`${directory}/first`, size);
+  let value = 0;
   const programs: Record<string, (words: Uint32Array) => void> = {
-    "all of each page": (words) => void words.fill(1),
+    "all of each page": (words) => void words.fill(++value),
     "a word of each page": (words) => {
       for (let at = 0; at < words.length; at += PAGE / 4) words[at]++;
     },

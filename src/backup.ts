@@ -41,6 +41,28 @@ export interface BackupOptions {
   signal?: AbortSignal;
 }
 
+/**
+ * Checks how to make a backup.
+ *
+ * @throws {LoomError} `BAD_OPTION`
+ */
+export function checkedBackup(options: BackupOptions): BackupOptions {
+  if (options === null || typeof options !== "object") {
+    throw new LoomError("BAD_OPTION", `The options of a backup must be an object.`);
+  }
+  const { overwrite, onProgress, signal } = options;
+  const expected = {
+    overwrite: [overwrite, typeof overwrite === "boolean", "true or false"],
+    onProgress: [onProgress, typeof onProgress === "function", "a function"],
+    signal: [signal, signal instanceof AbortSignal, "an AbortSignal"],
+  };
+  for (const [name, [value, isRight, what]] of Object.entries(expected)) {
+    if (value === undefined || isRight) continue;
+    throw new LoomError("BAD_OPTION", `The option "${name}" must be ${what}.`);
+  }
+  return { overwrite, onProgress, signal };
+}
+
 /** What a backup holds. */
 export interface BackupReport {
   /** Pages in it. */
@@ -252,7 +274,8 @@ function* expectEmpty(storage: Storage, path: string): Protocol<void> {
   if (yield* isEmpty(storage, path)) return;
   throw new LoomError(
     "EXISTS",
-    `"${path}" is not empty. Name a new directory, or pass { overwrite: true }.`,
+    `"${path}" is not empty. Name a new directory, or have it replaced: ` +
+      `{ overwrite: true }, or --overwrite.`,
     { path },
   );
 }

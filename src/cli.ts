@@ -4,7 +4,7 @@
  *
  * With `--json` a command prints one object: `command`, `ok`, and either `error`
  * (`code`, `message`, `path`, `page`) or the fields of what it returns: `Inspection`,
- * `Verification`, `BackupReport`, `MendReport`.
+ * `Verification`, `BackupReport`, `MendReport`. What is no command is told in text.
  *
  *     deno run --allow-read --allow-write --allow-ffi src/cli.ts info DIR
  */
@@ -24,7 +24,7 @@ import { openDirectory } from "./directory.ts";
 import { Disk } from "./disk.ts";
 import { LoomError, messageOf } from "./errors.ts";
 import {
-  filesOf,
+  expectLoom,
   inspect,
   looking,
   pageSizeOf,
@@ -183,7 +183,7 @@ function* copied(
   overwrite: boolean,
   finish: () => void,
 ): Protocol<BackupReport> {
-  yield* filesOf(storage, directory);
+  yield* expectLoom(storage, directory);
   const pageSize = yield* pageSizeOf(storage, directory);
   const settings = looking(directory, pageSize);
   const { image, pending, attachment, lock } = yield* openDirectory(storage, settings);
@@ -203,8 +203,10 @@ export async function main(args: string[]): Promise<number> {
   const [name, ...rest] = args;
   const asked = name === undefined || name === "--help" || name === "-h" || name === "help";
   if (asked) {
-    const command = COMMANDS[rest[0]];
-    console.log(command ? command.help : HELP);
+    const [about] = rest;
+    const isKnown = about !== undefined && Object.hasOwn(COMMANDS, about);
+    if (about !== undefined && !isKnown) return misused(`There is no command "${about}".`, "");
+    console.log(isKnown ? COMMANDS[about].help : HELP);
     return name === undefined ? USAGE : FINE;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;

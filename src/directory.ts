@@ -268,7 +268,7 @@ function* ensureDirectory(storage: Storage, path: string, dryRun: boolean): Prot
   const parent = path.replace(/\/+[^/]*\/*$/, "") || (path.startsWith("/") ? "/" : ".");
   throw new LoomError(
     "IO",
-    `Can't create "${path}": its parent directory "${parent}" doesn't exist. Create it first.`,
+    `Can't create "${path}": there is no directory "${parent}" to create it in. Make one first.`,
     { path: parent },
   );
 }

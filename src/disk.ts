@@ -3,7 +3,7 @@
  * names; disk/file.ts does what is done with an open file. Thin on purpose, as that is.
  */
 import { defer, DIRECTORY, DiskFile, openNative, READ, syncing, UPDATE } from "./disk/file.ts";
-import { systemCode, SystemError } from "./errors.ts";
+import { LoomError, systemCode, SystemError } from "./errors.ts";
 import { checked, type Native } from "./native.ts";
 import type { Operation } from "./protocol.ts";
 import type { Lock, OpenMode, Storage, StorageFile } from "./storage.ts";
@@ -21,9 +21,16 @@ export class Disk implements Storage {
   open(path: string, mode: OpenMode): Operation<StorageFile> {
     const open = () => {
       using permitted = Deno.openSync(path, OPTIONS[mode]);
-      const { ino, isDirectory } = permitted.statSync();
+      const { ino, isFile, isDirectory } = permitted.statSync();
       // The system opens a directory for reading too, as if it were an empty file.
       if (isDirectory) throw new SystemError("EISDIR", "open");
+      if (!isFile) {
+        throw new LoomError(
+          "IO",
+          `"${path}" is a device, a pipe or a socket, and no file. See that the path is right.`,
+          { path },
+        );
+      }
       const descriptor = openNative(this.native, path, mode === "read" ? READ : UPDATE);
       const file = new DiskFile(path, descriptor, this.native);
       if (Number(file.state().sync().inode) === ino) return file;

@@ -106,6 +106,9 @@ const ADVICE: Partial<Record<LoomErrorCode, string>> = {
   NO_MEMORY: "Close what is not needed, or raise the limit (ulimit -v, vm.max_map_count).",
 };
 
+/** What the system says of a path that is none, or leads to something of another kind. */
+const OF_PATHS = ["ENAMETOOLONG", "ENOTDIR", "EISDIR", "ELOOP"];
+
 const CODES: Record<string, LoomErrorCode> = {
   EAGAIN: "BUSY",
   ENOSPC: "NO_SPACE",
@@ -130,6 +133,11 @@ export function isMissing(error: unknown): boolean {
   return systemCode(error) === "ENOENT";
 }
 
+/** A value that was given, for a message: whatever it is, and in few words. */
+export function shown(value: unknown): string {
+  return Deno.inspect(value, { depth: 1, iterableLimit: 4, strAbbreviateSize: 100 });
+}
+
 /** What an error says, whatever was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
@@ -140,10 +148,12 @@ export function fromSystem(error: unknown, action: string, path: string): LoomEr
   if (error instanceof LoomError) return error;
   const denied = error instanceof Deno.errors.NotCapable ||
     error instanceof Deno.errors.PermissionDenied;
-  const code = denied ? "PERMISSION" : CODES[systemCode(error) ?? ""] ?? "IO";
+  const name = systemCode(error) ?? "";
+  const code = denied ? "PERMISSION" : CODES[name] ?? "IO";
+  const advice = OF_PATHS.includes(name) ? "See that the path is right." : ADVICE[code];
   return new LoomError(
     code,
-    `Can't ${action} "${path}": ${messageOf(error)}. ${ADVICE[code]}`,
+    `Can't ${action} "${path}": ${messageOf(error)}. ${advice}`,
     { path, cause: error },
   );
 }

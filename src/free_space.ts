@@ -5,7 +5,7 @@
  *
  * Seed: u3e_ward, u3e_toss.
  */
-import { LoomError } from "./errors.ts";
+import { LoomError, shown } from "./errors.ts";
 import { pagesFor } from "./layout.ts";
 import type { Region } from "./region.ts";
 
@@ -35,7 +35,7 @@ export class FreeSpace {
       throw new LoomError(
         "BAD_OPTION",
         `Watermarks are whole numbers with 0 <= low <= high <= ${size}, ` +
-          `not ${low} and ${high}.`,
+          `not ${shown(low)} and ${shown(high)}.`,
       );
     }
     this.#watermarks = { low, high };

@@ -149,7 +149,7 @@ export function* verifyDirectory(
   storage: Storage,
   directory: string,
 ): Protocol<Verification> {
-  yield* filesOf(storage, directory);
+  yield* expectLoom(storage, directory);
   const pageSize = yield* pageSizeOf(storage, directory);
   const lock = yield* perform(storage.lock(directory, false));
   if (!lock) throw new LoomError("BUSY", inUse(directory).message, { path: directory });
@@ -259,6 +259,20 @@ export function* filesOf(storage: Storage, directory: string): Protocol<FoundFil
     }
   }
   return files;
+}
+
+/**
+ * Sees that there is something that a loom left.
+ *
+ * @throws {LoomError} `BAD_OPTION`
+ */
+export function* expectLoom(storage: Storage, directory: string): Protocol<void> {
+  if ((yield* filesOf(storage, directory)).length > 0) return;
+  throw new LoomError(
+    "BAD_OPTION",
+    `"${directory}" has no file of a loom's: name one that a loom was in.`,
+    { path: directory },
+  );
 }
 
 /** Loom's own files, and what was set aside of them. */

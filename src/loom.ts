@@ -4,9 +4,9 @@
  *
  * Seed: u3e_live, u3e_save, u3e_stop, u3e_ward, u3e_toss, u3e_foul, u3e_yolo.
  */
-import type { BackupOptions, BackupReport } from "./backup.ts";
+import { type BackupOptions, type BackupReport, checkedBackup } from "./backup.ts";
 import { Disk } from "./disk.ts";
-import { LoomError } from "./errors.ts";
+import { LoomError, shown } from "./errors.ts";
 import {
   checkInvariants,
   verifyPages,
@@ -23,7 +23,7 @@ import { type LoomOptions, pathOf, type Settings, settingsOf } from "./options.t
 import { type Protocol, run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery/evidence.ts";
 import { SaveProgress, type SaveReport } from "./save.ts";
-import { checkedSave, type SaveOptions, type Saving } from "./save/options.ts";
+import { checkedSave, type SaveOptions, type Saving, savingOf } from "./save/options.ts";
 import type { Storage } from "./storage.ts";
 
 const OPEN = Symbol("open");
@@ -180,7 +180,7 @@ export class Loom implements Disposable, AsyncDisposable {
    *
    * @throws {LoomError} `NO_SPACE`, `IO`, `PERMISSION`: the save is undone and a
    * later one can succeed; `NO_MEMORY`: `saveSync` needs less; `FAILED`: reopen;
-   * `EXHAUSTED`, `INVARIANT`, `CLOSED`
+   * `BAD_OPTION`, `EXHAUSTED`, `INVARIANT`, `CLOSED`
    */
   save(options: SaveOptions = {}): Saving {
     const progress = new SaveProgress();
@@ -190,10 +190,7 @@ export class Loom implements Disposable, AsyncDisposable {
       const saving = this.#state.save({ ...settings, hold: true }, progress);
       return await run(saving, signal, () => progress.canBeUndone);
     });
-    const committed = Promise.race([progress.whenCommitted, applied.then(() => {})]);
-    // Whoever awaits only the end is told there.
-    committed.catch(() => {});
-    return Object.assign(applied, { committed, applied });
+    return savingOf(applied, progress);
   }
 
   /**
@@ -269,8 +266,8 @@ export class Loom implements Disposable, AsyncDisposable {
     if (!valid) {
       throw new LoomError(
         "BAD_OPTION",
-        `The range of ${length} bytes at ${offset} is not within the ${this.size} bytes ` +
-          `of the loom.`,
+        `The range of ${shown(length)} bytes at ${shown(offset)} is not within the ` +
+          `${this.size} bytes of the loom.`,
       );
     }
     if (length === 0) return;
@@ -336,9 +333,10 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#turns.take("a backup", () => {
       this.#state.health.expectOpen();
       const path = native().absolute(pathOf(destination, "The destination"));
+      const checked = checkedBackup(options);
       let replaces = false;
-      const backup = this.#state.backup(path, options, () => replaces = true);
-      return run(backup, options.signal, () => !replaces);
+      const backup = this.#state.backup(path, checked, () => replaces = true);
+      return run(backup, checked.signal, () => !replaces);
     });
   }
 

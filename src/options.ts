@@ -1,11 +1,10 @@
 /** The options of a loom, checked before anything is touched. */
-import { LoomError } from "./errors.ts";
+import { LoomError, shown } from "./errors.ts";
 import { pathOfFileUrl } from "./file_url.ts";
 import {
   DEFAULT_PAGE_SIZE,
   DEFAULT_SIZE,
   FILES,
-  join,
   MAXIMUM_PAGE_SIZE,
   MAXIMUM_SIZE,
   WASM_PAGE_SIZE,
@@ -58,8 +57,8 @@ export interface LoomOptions {
   load?: "map" | "copy";
   /**
    * A file for pages that were written and are not saved yet, so that more can be
-   * written between two saves than fits in memory. Truncated at open, removed at
-   * close.
+   * written between two saves than fits in memory. Whatever lies there is emptied at open,
+   * and removed at close: also in a dry run. Not with the `userfaultfd` tracker.
    */
   scratch?: string;
   /**
@@ -142,7 +141,7 @@ export function pathOf(directory: string | URL, what: string): string {
     }
   }
   if (typeof directory !== "string" || directory === "" || directory.includes("\0")) {
-    throw bad(`${what} must be a path or a file: URL, not ${JSON.stringify(directory)}.`);
+    throw bad(`${what} must be a path or a file: URL, not ${shown(directory)}.`);
   }
   return directory;
 }
@@ -158,16 +157,16 @@ export function settingsOf(
   { systemPageSize, absolute }: Surroundings,
 ): Settings {
   if (options === null || typeof options !== "object") {
-    throw bad(`The options must be an object, not ${options}.`);
+    throw bad(`The options must be an object, not ${shown(options)}.`);
   }
   const path = absolute(pathOf(directory, "The directory"));
   const { memory, pageSize = DEFAULT_PAGE_SIZE } = options;
   if (memory !== undefined && !(memory instanceof WebAssembly.Memory)) {
     throw bad(`The option "memory" must be a WebAssembly.Memory.`);
   }
-  const size = options.size ?? memory?.buffer.byteLength ?? DEFAULT_SIZE;
+  const { size = memory?.buffer.byteLength ?? DEFAULT_SIZE } = options;
   if (!Number.isSafeInteger(size) || size <= 0 || size % WASM_PAGE_SIZE !== 0) {
-    throw bad(`The option "size" must be a multiple of 65536 bytes, not ${size}.`);
+    throw bad(`The option "size" must be a multiple of 65536 bytes, not ${shown(size)}.`);
   }
   if (size > MAXIMUM_SIZE) {
     throw bad(`The option "size" can be 16 GiB (${MAXIMUM_SIZE}) at most, not ${size}.`);
@@ -185,7 +184,7 @@ export function settingsOf(
   ) {
     throw bad(
       `The option "pageSize" must be a power of two from the system's page ` +
-        `(${systemPageSize}) to ${MAXIMUM_PAGE_SIZE}, not ${pageSize}.`,
+        `(${systemPageSize}) to ${MAXIMUM_PAGE_SIZE}, not ${shown(pageSize)}.`,
     );
   }
   oneOf("tracker", options.tracker, ["auto", "signal", "userfaultfd"]);
@@ -196,8 +195,9 @@ export function settingsOf(
   const scratch = options.scratch === undefined
     ? undefined
     : absolute(pathOf(options.scratch, `The option "scratch"`));
-  if (Object.values(FILES).some((name) => join(path, name) === scratch)) {
-    throw bad(`The option "scratch" names "${scratch}", which Loom needs for itself.`);
+  const name = scratch?.slice(scratch.lastIndexOf("/") + 1);
+  if (Object.values<string | undefined>(FILES).includes(name)) {
+    throw bad(`The option "scratch" names "${scratch}", as Loom names a file that it keeps.`);
   }
   return {
     directory: path,
@@ -217,8 +217,13 @@ export function settingsOf(
   };
 }
 
-function oneOf(name: string, value: unknown, allowed: unknown[]): void {
+/**
+ * Checks an option that has a few values.
+ *
+ * @throws {LoomError} `BAD_OPTION`
+ */
+export function oneOf(name: string, value: unknown, allowed: unknown[]): void {
   if (value === undefined || allowed.includes(value)) return;
-  const list = allowed.map((item) => JSON.stringify(item)).join(", ");
-  throw bad(`The option "${name}" must be one of ${list}, not ${JSON.stringify(value)}.`);
+  const list = allowed.map(shown).join(", ");
+  throw bad(`The option "${name}" must be one of ${list}, not ${shown(value)}.`);
 }

@@ -10,7 +10,7 @@ import type { VerifyReport, Violation } from "./invariants.ts";
 import { type Loom, open } from "./loom.ts";
 import type { LoomStats } from "./loom/stats.ts";
 import { native } from "./native.ts";
-import { type LoomOptions, type Settings, settingsOf } from "./options.ts";
+import { type LoomOptions, oneOf, type Settings, settingsOf } from "./options.ts";
 import { run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery/evidence.ts";
 import type { SaveReport } from "./save.ts";
@@ -277,9 +277,11 @@ export class WasmLoom implements Disposable, AsyncDisposable {
 }
 
 function settingsFor(directory: string | URL, options: WasmLoomOptions): Settings {
+  const settings = settingsOf(directory, options, native());
   for (const name of ["size", "memory", "shared"]) {
-    if (!(name in (options ?? {}))) continue;
+    if (!(name in options)) continue;
     throw new LoomError("BAD_OPTION", `The option "${name}" is the program's own affair.`);
   }
-  return settingsOf(directory, options, native());
+  oneOf("upgrade", options.upgrade, [true, false]);
+  return settings;
 }

@@ -322,7 +322,11 @@ test("an empty directory, and none", async (directory) => {
   assertEquals((await loom("info", directory)).code, 2);
   Deno.mkdirSync(directory);
   assertEquals((await looking("info", directory)).code, 0);
-  assertEquals((await looking("verify", directory)).code, 0);
+  for (const command of [["verify", directory], ["backup", directory, `${directory}.copy`]]) {
+    const { code, stderr } = await loom(command[0], ...command.slice(1));
+    assertEquals(code, 2);
+    assertStringIncludes(stderr, "no file of a loom's");
+  }
   Deno.writeTextFileSync(`${directory}/file`, "");
   for (const command of ["info", "verify", "recover"]) {
     const { code, stderr } = await loom(command, `${directory}/file`);

@@ -15,6 +15,8 @@ import { writePatch } from "./support/patches.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 import { assemble } from "./support/wat.ts";
 
+/** The smallest module there is, but for its memory. */
+const PROGRAM = assemble(`(memory (export "memory") 1)`);
 const ENOSYS = 38;
 const PAGE = 16384;
 const SIZE = 1 << 20;
@@ -150,6 +152,9 @@ for (const [code, way] of Object.entries(WAYS)) {
 
 const MEMORY = new WebAssembly.Memory({ initial: 4, maximum: 4 });
 
+const CIRCLE: unknown[] = [];
+CIRCLE.push(CIRCLE);
+
 /** Options that no loom can be opened with, and a word that the message must have. */
 const BAD: [options: unknown, word: string][] = [
   [null, "null"],
@@ -176,6 +181,15 @@ const BAD: [options: unknown, word: string][] = [
   [{ validate: "no" }, "validate"],
   [{ scratch: "" }, "scratch"],
   [{ scratch: 5 }, "scratch"],
+  [Symbol("options"), "Symbol(options)"],
+  [{ size: "65536" }, '"65536"'],
+  [{ size: null }, "null"],
+  [{ size: 65536n }, "65536n"],
+  [{ size: Symbol("size") }, "Symbol(size)"],
+  [{ pageSize: Object.create(null) }, "pageSize"],
+  [{ tracker: 5n }, "5n"],
+  [{ load: CIRCLE }, "load"],
+  [{ journal: Symbol("journal") }, "Symbol(journal)"],
 ];
 
 Deno.test("a bad option is refused before anything is touched", async () => {
@@ -184,25 +198,25 @@ Deno.test("a bad option is refused before anything is touched", async () => {
   for (const [options, word] of BAD) {
     const error = assertThrows(() => Loom.openSync(directory, options as LoomOptions));
     assertInstanceOf(error, LoomError);
-    assertEquals(error.code, "BAD_OPTION", JSON.stringify(options));
+    assertEquals(error.code, "BAD_OPTION", Deno.inspect(options));
     assert(error.message.includes(word), error.message);
     const later = await Loom.open(directory, options as LoomOptions).catch((error) => error);
     assertEquals(later.message, error.message);
   }
   for (const name of ["image.bin", "control.bin", "memory.bin", "loom.json"]) {
-    const scratch = `${directory}/${name}`;
-    assertEquals(
-      assertThrows(() => open(directory, { scratch }), LoomError).code,
-      "BAD_OPTION",
-    );
+    for (const place of [directory, `${directory}/./../loom`, temporary.path]) {
+      const error = assertThrows(() => open(directory, { scratch: `${place}/${name}` }));
+      assertEquals((error as LoomError).code, "BAD_OPTION", place);
+    }
   }
   assertEquals(contentsOf(temporary.path), {});
 });
 
 Deno.test("what is not a path or a file: URL is refused", () => {
-  for (const directory of ["", "a\0b", 5, undefined, null, new URL("https://loom.example/")]) {
+  const url = new URL("https://loom.example/");
+  for (const directory of ["", "a\0b", 5, undefined, null, url, 5n, Symbol("path"), CIRCLE]) {
     const error = assertThrows(() => Loom.openSync(directory as string), LoomError);
-    assertEquals(error.code, "BAD_OPTION", String(directory));
+    assertEquals(error.code, "BAD_OPTION", Deno.inspect(directory));
   }
 });
 
@@ -268,6 +282,8 @@ Deno.test("after close every call says so, and closing again is harmless", async
 Deno.test("bad arguments to an open loom change nothing", async () => {
   using temporary = temporaryDirectory();
   using loom = opened(`${temporary.path}/loom`);
+  const detached = new Uint8Array(5);
+  detached.buffer.transfer();
   const calls: (() => unknown)[] = [
     () => loom.setWatermarks(-1),
     () => loom.setWatermarks(0.5),
@@ -281,6 +297,18 @@ Deno.test("bad arguments to an open loom change nothing", async () => {
     () => loom.saveSync({ isFree: 5 as never }),
     () => loom.save({ signal: "stop" as never }),
     () => loom.backup(""),
+    () => loom.setWatermarks(Symbol("low") as never),
+    () => loom.touch(Symbol("offset") as never, 1),
+    () => loom.saveSync(null as never),
+    () => loom.save(null as never),
+    () => loom.save({ attachment: detached }),
+    () => loom.save({ attachment: () => 5 as never }),
+    () => loom.backup(`${temporary.path}/copy`, null as never),
+    () => loom.backup(`${temporary.path}/copy`, { overwrite: "false" as never }),
+    () => loom.backup(`${temporary.path}/copy`, { onProgress: 5 as never }),
+    () => loom.backup(`${temporary.path}/copy`, { signal: { aborted: true } as never }),
+    () => WasmLoom.open(`${temporary.path}/copy`, PROGRAM, {}, { upgrade: "yes" as never }),
+    () => WasmLoom.openSync(`${temporary.path}/copy`, PROGRAM, {}, 5 as never),
   ];
   for (const call of calls) {
     const error = await assertRejects(async () => await call(), LoomError);
@@ -288,6 +316,7 @@ Deno.test("bad arguments to an open loom change nothing", async () => {
   }
   assertEquals([loom.low, loom.high, loom.check()], [3 * PAGE, SIZE, []]);
   assertEquals(loom.saveSync().written, 0);
+  assertEquals([...Deno.readDirSync(temporary.path)].map(({ name }) => name), ["loom"]);
 });
 
 Deno.test("a directory has one writer, in this process and in others", async () => {

@@ -335,7 +335,8 @@ function sealOf(words: Uint32Array): number {
 
 /** Bytes that a save may carry: a copy. */
 export function checkedAttachment(bytes: unknown): Uint8Array<ArrayBuffer> {
-  if (bytes instanceof Uint8Array && bytes.length <= LIMIT_BYTES) return bytes.slice();
+  const isWhole = bytes instanceof Uint8Array && !(bytes.buffer as ArrayBuffer).detached;
+  if (isWhole && bytes.length <= LIMIT_BYTES) return bytes.slice();
   throw new LoomError(
     "BAD_OPTION",
     `The option "attachment" must be a Uint8Array of 16 MiB at most.`,

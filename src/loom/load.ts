@@ -122,14 +122,15 @@ class Scratch {
   ) {}
 
   static *open(storage: Storage, path: string, size: number): Protocol<Scratch> {
-    const file = (yield* ifPresent(storage.open(path, "update"))) ??
-      (yield* perform(storage.open(path, "create")));
+    const found = yield* ifPresent(storage.open(path, "update"));
+    const file = found ?? (yield* perform(storage.open(path, "create")));
     const scratch = new Scratch(storage, file);
     try {
       yield* perform(file.truncate(0));
       yield* perform(file.truncate(size));
     } catch (error) {
-      yield* quietly(scratch.remove());
+      // What could not be emptied is not ours to remove.
+      yield* quietly(found ? perform(file.close()) : scratch.remove());
       throw error;
     }
     return scratch;

@@ -48,7 +48,7 @@ export class Turns {
     if (this.#active || this.#waiting > 0) {
       throw new LoomError(
         "BUSY",
-        `${this.#active ?? "Something"} is under way in "${this.path}": ` +
+        `There is ${this.#active ?? "something"} under way in "${this.path}": ` +
           `await it before ${name}.`,
         { path: this.path },
       );

@@ -31,7 +31,7 @@ export function cacheLibrary(library: EmbeddedLibrary): string {
   const name = `libloom-${library.sha256.slice(0, 32)}.so`;
   const base = environment("XDG_CACHE_HOME");
   const home = environment("HOME");
-  const directory = environment("LOOM_CACHE") ??
+  const directory = environment("LOOM_CACHE") ||
     (base ? `${base}/loom` : home ? `${home}/.cache/loom` : "/tmp");
   const path = `${directory}/${name}`;
   try {

@@ -1,7 +1,7 @@
 /** How to save, what a save is while it goes on, and what is not accepted. */
 import { LoomError } from "../errors.ts";
 import { checkedAttachment } from "../image/attachment.ts";
-import type { SaveReport } from "../save.ts";
+import type { SaveProgress, SaveReport } from "../save.ts";
 
 /** How to save. */
 export interface SaveOptions {
@@ -13,7 +13,8 @@ export interface SaveOptions {
   isFree?: (page: number) => boolean;
   /**
    * A few bytes, of the program's own, that are kept with the pages from this save
-   * on: in one commit with them. None given: what there was stays. Empty: none. A function
+   * on: in one commit with them, 16 MiB at most. None given: what there was stays. Empty:
+   * none. A function
    * is called when the save begins, and so tells what belongs to the memory that is saved:
    * a save that waits for another begins later than it is asked for.
    */
@@ -33,6 +34,24 @@ export interface Saving extends Promise<SaveReport> {
   readonly applied: Promise<SaveReport>;
 }
 
+/**
+ * A save under way. Where nobody awaits it, its failure is an unhandled rejection; where
+ * somebody asks for the commit he is told there.
+ */
+export function savingOf(applied: Promise<SaveReport>, progress: SaveProgress): Saving {
+  let committed: Promise<void> | undefined;
+  const commit = () => {
+    const promise = Promise.race([progress.whenCommitted, applied.then(() => {})]);
+    // Whoever awaits only the end is told there.
+    promise.catch(() => {});
+    return promise;
+  };
+  return Object.defineProperties(applied, {
+    applied: { value: applied },
+    committed: { get: () => committed ??= commit() },
+  }) as Saving;
+}
+
 /** How to save, checked. */
 export interface CheckedSave extends SaveOptions {
   /** A copy, or what makes one when the save begins. */
@@ -45,6 +64,9 @@ export interface CheckedSave extends SaveOptions {
  * @throws {LoomError} `BAD_OPTION`, and the reason of a signal that has aborted already
  */
 export function checkedSave(options: SaveOptions): CheckedSave {
+  if (options === null || typeof options !== "object") {
+    throw new LoomError("BAD_OPTION", `The options of a save must be an object.`);
+  }
   const { isFree, signal, attachment } = options;
   if (isFree !== undefined && typeof isFree !== "function") {
     throw new LoomError("BAD_OPTION", `The option "isFree" must be a function of a page.`);

@@ -3,7 +3,7 @@
  * compiled module. Says what it is made of and which module it is; refuses what
  * no loom can hold.
  */
-import { LoomError } from "../errors.ts";
+import { fromSystem, LoomError } from "../errors.ts";
 import { type ImportName, readModule, type ValueType } from "./module.ts";
 import { sha256 } from "./sha256.ts";
 
@@ -46,15 +46,25 @@ export function sourceOfSync(module: WasmModule): ProgramSource {
         `Use WasmLoom.open, or give its bytes.`,
     );
   }
-  const bytes = module instanceof URL ? Deno.readFileSync(module) : bytesOf(module);
+  const bytes = module instanceof URL ? readSync(module) : bytesOf(module);
   const { shape, sha256, bytes: whole } = readModule(bytes);
   const memory = theOnly(shape.memories);
   return { ...shape, memory, sha256, module: new WebAssembly.Module(whole) };
 }
 
+function readSync(url: URL): Uint8Array {
+  try {
+    return Deno.readFileSync(url);
+  } catch (error) {
+    throw fromSystem(error, "read", url.href);
+  }
+}
+
 async function download(url: URL): Promise<Uint8Array> {
-  if (url.protocol === "file:") return await Deno.readFile(url);
-  const response = await fetch(url);
+  if (url.protocol === "file:") return readSync(url);
+  const response = await fetch(url).catch((error) => {
+    throw fromSystem(error, "fetch", url.href);
+  });
   if (response.ok) return await response.bytes();
   await response.body?.cancel();
   throw new LoomError(
