@@ -31,8 +31,8 @@ pub fn measure() {
 
 /// Puts the content of `first..end`, where these are the range of a huge page, into one, if
 /// all of them are likely to be written: they are clean but for `page`, which is written at
-/// `offset`, and those just before them, or just after, were written. For the fault handler: system calls only. What
-/// it can't do stays as it is.
+/// `offset`, and those just before them, or just after, were written. For the fault handler:
+/// system calls only. What it can't do stays as it is.
 pub fn gather(region: &Region, page: u32, offset: usize, first: u32, end: u32) {
     let state = &region.state;
     let is_range = end - first == length(region)
@@ -91,7 +91,11 @@ fn pays(region: &Region, offset: usize, first: u32, end: u32) -> bool {
         (GATHERS_ALL, true) => has_changed(region, first, 0, offset & !7),
         _ => false,
     };
-    let has = |first, end| state.are_writable(first, end) && were_written(first, end);
+    // The guard page counts as written, and can't be looked at.
+    let guard = state.load(Word::GuardPage);
+    let has = |first, end| {
+        state.are_writable(first, end) && !(first..end).contains(&guard) && were_written(first, end)
+    };
     first >= length && has(first - length, first)
         || end + length <= state.load(Word::ImagePages) && has(end, end + length)
 }
@@ -107,13 +111,12 @@ fn has_changed(region: &Region, first: u32, spread: usize, offset: usize) -> boo
     let changed = (0..SAMPLES).filter(|sample| {
         let at = region.offset(first) + sample * (HUGE_BYTES / SAMPLES + spread) + offset;
         let (mut was, length) = (0u64, size_of::<u64>());
-        // SAFETY: the word lies in the region, aligned, where it can be read; the kernel
-        // writes to a local of this length, or fails.
+        // SAFETY: the kernel writes to a local of this length, or fails. The word lies in the
+        // region, aligned, and can be read: its page is open, and the file has it too.
         unsafe {
             let into = (&raw mut was).cast();
             let read = libc::pread(region.image, into, length, at as libc::off_t);
-            let is = ((region.base + at) as *const u64).read_volatile();
-            read == length as isize && is != was
+            read == length as isize && ((region.base + at) as *const u64).read_volatile() != was
         }
     });
     changed.count() > SAMPLES * 3 / 4

@@ -298,6 +298,22 @@ fn a_word_of_each_page_keeps_being_gathered_where_all_that_is_written_is() {
 }
 
 #[test]
+fn a_guard_page_in_a_huge_one_is_not_looked_into() {
+    let _enough = enough_mappings();
+    for gathering in [1, 2] {
+        let (loom, _file) = mapped(gathering);
+        loom.write_all(0..THIRD, PAGE);
+        assert_eq!(loom.gathered(), [1]);
+        // Where words of the range are compared.
+        let guard = SECOND + 4;
+        assert_eq!(loom_protect(loom.slot, guard, 1, 0), 0);
+        loom.set(Word::GuardPage, guard);
+        loom.write(THIRD, 3);
+        assert_eq!(loom.gathered(), [1]);
+    }
+}
+
+#[test]
 fn a_huge_page_of_which_little_was_written_brings_about_no_other() {
     let _enough = enough_mappings();
     for (gathering, length) in [(1, PAGE), (2, 8)] {
