@@ -61,13 +61,22 @@ export async function live(life: Life): Promise<End> {
     text = lines.pop()!;
     for (const line of lines) Object.assign(end, JSON.parse(line));
     if (life.killAfter === undefined || timer !== undefined) continue;
-    timer = setTimeout(() => child.kill("SIGKILL"), life.killAfter);
+    timer = setTimeout(() => killIfAlive(child), life.killAfter);
   }
   clearTimeout(timer);
   const { signal, success } = await child.status;
   const message = await errors;
   assert(success || signal === "SIGKILL", `${signal ?? "an error"}: ${message}`);
   return { ...end, killed: !success };
+}
+
+/** It may have ended by itself a moment ago. */
+function killIfAlive(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
 }
 
 /** What was found after a life. */
