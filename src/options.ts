@@ -101,7 +101,7 @@ export interface LoomOptions {
 }
 
 /** What of the machine matters for options. */
-export interface Surroundings {
+export interface Machine {
   /** Bytes. */
   readonly systemPageSize: number;
   /** A path that stays what it is when the program changes its working directory. */
@@ -154,7 +154,7 @@ export function pathOf(directory: string | URL, what: string): string {
 export function settingsOf(
   directory: string | URL,
   options: LoomOptions,
-  { systemPageSize, absolute }: Surroundings,
+  { systemPageSize, absolute }: Machine,
 ): Settings {
   if (options === null || typeof options !== "object") {
     throw bad(`The options must be an object, not ${shown(options)}.`);

@@ -290,7 +290,7 @@ export const SYMBOLS = {
     parameters: [
       "i32", // descriptor
       "buffer", // path, ending in zero, or null
-      "buffer", // four 64-bit words: size, inode, 1 if that path leads to it, or any, birth
+      "buffer", // four 64-bit words: size, inode, 1 if that path (null: any) leads to it, birth
     ],
     result: "i32",
   },
