@@ -4,6 +4,7 @@
 //! as a whole, and nothing is written for it.
 
 use crate::checksum::checksum_pages;
+use crate::differing::{STRIDE, differing};
 use crate::region::Region;
 use core::ops::Range;
 use core::slice;
@@ -30,9 +31,6 @@ const LANES: usize = 8;
 
 /// The words of the largest page.
 const MOST_WORDS: usize = (64 << 10) / 4;
-
-/// So many words are looked at together, and skipped where they are equal.
-const STRIDE: usize = 16;
 
 /// What was found of a page.
 #[derive(Default)]
@@ -64,14 +62,9 @@ impl Differing {
     /// head of a run.
     fn new(page: &[u32], base: &[u32]) -> Self {
         let mut bits = [0; MOST_WORDS / 64];
-        let strides = page.chunks_exact(STRIDE).zip(base.chunks_exact(STRIDE));
+        let strides = page.as_chunks().0.iter().zip(base.as_chunks().0);
         for (index, (new, old)) in strides.enumerate() {
-            if new == old {
-                continue;
-            }
-            // No branch for a word: those that differ may lie anywhere.
-            let mask = (0..STRIDE).fold(0, |mask, at| mask | u64::from(new[at] != old[at]) << at);
-            bits[index * STRIDE / 64] |= mask << (index * STRIDE % 64);
+            bits[index * STRIDE / 64] |= differing(new, old) << (index * STRIDE % 64);
         }
         let mut before = 0;
         for index in 0..page.len() / 64 {

@@ -16,6 +16,7 @@ mod checksum;
 mod checksum_avx2;
 mod copy;
 mod differences;
+mod differing;
 mod errno;
 mod fault;
 mod file;

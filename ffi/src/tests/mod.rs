@@ -2,6 +2,7 @@
 //! TypeScript attaches them, and written from this process and its threads.
 
 mod bitmaps;
+mod differing;
 mod faults;
 mod guard;
 mod held;
