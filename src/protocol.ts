@@ -73,6 +73,11 @@ class Abort extends Error {
   }
 }
 
+/** Whether it is an abort, which comes in place of an operation, that a protocol sees. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof Abort;
+}
+
 /**
  * Carries a protocol out off the thread. While `interruptible` says so, an abort
  * of the signal is thrown into the protocol in place of its next operation, and

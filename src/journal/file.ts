@@ -15,7 +15,7 @@ import {
 import { countCommon, countPages, FILES, join, type Run, runsOf } from "../layout.ts";
 import type { PatchContent } from "../patch.ts";
 import type { PatchFiles } from "../patch/files.ts";
-import { perform, type Protocol } from "../protocol.ts";
+import { isAbort, perform, type Protocol } from "../protocol.ts";
 import {
   ifPresent,
   isInPlace,
@@ -186,7 +186,13 @@ export class JournalFile {
     this.#begun = record.headsLength;
     yield* writeFully(file, bytes, this.#end);
     yield* copy(record.wholePages, (pieces, at) => writePiecesFully(file, pieces, end + at));
-    yield* perform(file.sync());
+    try {
+      yield* perform(file.sync());
+    } catch (error) {
+      // What a failed sync has left of the file is not known.
+      this.isWanted &&= isAbort(error);
+      throw error;
+    }
     this.#begun = 0;
     this.#isAhead = true;
     this.#end += record.length;
@@ -203,13 +209,9 @@ export class JournalFile {
     this.#isAhead = false;
   }
 
-  /**
-   * Takes a record back that was not committed, durably: it may be found whole otherwise.
-   * After a sync that failed the file is not used any more.
-   */
+  /** Takes a record back that was not committed, durably: it may be found whole otherwise. */
   *retract(): Protocol<void> {
     if (this.#begun === 0) return;
-    this.isWanted = false;
     yield* writeFully(this.#file!, new Uint8Array(this.#begun), this.#end);
     yield* perform(this.#file!.sync());
     this.#begun = 0;
