@@ -86,6 +86,13 @@ export function cutAt(end: number, runs: readonly Run[]): Run[] {
     .map(({ first, count }) => ({ first, count: Math.min(count, end - first) }));
 }
 
+/** The pages of runs. */
+export function pagesOf(runs: readonly Run[]): number[] {
+  return runs.flatMap(({ first, count }) =>
+    Array.from({ length: count }, (_, index) => first + index)
+  );
+}
+
 /** How many pages are in runs. */
 export function countPages(runs: readonly Run[]): number {
   return runs.reduce((sum, { count }) => sum + count, 0);

@@ -14,11 +14,12 @@ import type { Native } from "./native.ts";
 import { borrow, type LentMemory } from "./native/lent_memory.ts";
 import { checkedMemory } from "./native/memory_result.ts";
 import type { Settings } from "./options.ts";
+import { CopiedPages } from "./region/copied_pages.ts";
 import { GuardPage } from "./region/guard_page.ts";
 import { HeldPages } from "./region/held_pages.ts";
 import { GATHERS } from "./region/huge_pages.ts";
 import { Mappings } from "./region/mappings.ts";
-import { faultsFor, LeftOpen, PAGES_AHEAD } from "./region/opening_ahead.ts";
+import { canStayOpen, faultsFor, LeftOpen, PAGES_AHEAD } from "./region/opening_ahead.ts";
 import { PageStates } from "./region/page_states.ts";
 import { SharedWords } from "./region/shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./region/tracker.ts";
@@ -142,6 +143,11 @@ export class Region {
   /** So many bytes from a place on, as they are now. */
   bytesAt(position: number, length: number): Uint8Array<ArrayBuffer> {
     return new Uint8Array(this.memory.buffer, position, length) as Uint8Array<ArrayBuffer>;
+  }
+
+  /** Copies of pages as they are now, which lie in rising order. */
+  copies(pages: number[]): CopiedPages {
+    return new CopiedPages(this.native, this.#slot, this.pageSize, pages);
   }
 
   /** Room for the content of so many pages, which the next call gives again. */
@@ -352,6 +358,13 @@ export class Region {
     const result = this.tracker.open(this.#slot, first, count);
     this.guard.closeAmong(first, count);
     return result;
+  }
+
+  /** Whether the image may be open while so many pages of it are saved beside the program. */
+  mayStayOpen(pages: number): boolean {
+    const isShared = this.memory.buffer instanceof SharedArrayBuffer;
+    const { imagePages, pageSize } = this;
+    return !isShared && !this.hasOwn && canStayOpen(imagePages * pageSize, pages * pageSize);
   }
 
   /** Whether it pays to leave all of the image open after a save of these scattered pages. */

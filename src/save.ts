@@ -132,7 +132,7 @@ export function* save(
     : undefined;
   const clock = new Clock();
   const plan = collect(target, settings.free, settings.hold);
-  const patch = new PatchPages(target, plan);
+  using patch = new PatchPages(target, plan);
   using record = recordFor(target, plan, carried);
   let journaled = false;
   let content: PatchContent;

@@ -239,6 +239,44 @@ pub extern "C" fn loom_is_as_kept(slot: u32, page: u32) -> i32 {
         }) as i32
 }
 
+/// Says of pages, a byte for each, whether they are what a copy has of them, one after the
+/// other: 1 or 0.
+///
+/// # Safety
+/// `pages` and `same` have `count` entries, `copies` as many pages; nobody writes the pages.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn loom_same(
+    slot: u32,
+    pages: *const u32,
+    count: u32,
+    copies: *const u8,
+    same: *mut u8,
+) -> i32 {
+    let Some(region) = Region::at(slot) else {
+        return -libc::EINVAL;
+    };
+    let (length, count) = (region.page_size(), count as usize);
+    // SAFETY: the caller's promise.
+    let (pages, same) = unsafe {
+        (
+            core::slice::from_raw_parts(pages, count),
+            core::slice::from_raw_parts_mut(same, count),
+        )
+    };
+    if !pages.iter().all(|&page| region.contains(page, 1)) {
+        return -libc::EINVAL;
+    }
+    for (index, (&page, same)) in pages.iter().zip(same).enumerate() {
+        // SAFETY: a page of the region, which is readable, and the caller's promise.
+        let difference = unsafe {
+            let copy = copies.add(index * length);
+            libc::memcmp(region.address(page), copy.cast(), length)
+        };
+        *same = u8::from(difference == 0);
+    }
+    0
+}
+
 /// Holds no page any more, and forgets what was kept.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_let_go(slot: u32) -> i32 {

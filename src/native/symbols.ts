@@ -106,6 +106,16 @@ export const SYMBOLS = {
   loom_reserve_aside: { parameters: ["u32"], result: "i32" },
   loom_keep: { parameters: ["u32", "u32", "u32"], result: "i32" },
   loom_is_as_kept: { parameters: ["u32", "u32"], result: "i32" },
+  loom_same: {
+    parameters: [
+      "u32", // slot
+      "buffer", // page numbers
+      "u32", // count
+      "buffer", // copies of them
+      "buffer", // a byte for each: 1 where it is that, or 0
+    ],
+    result: "i32",
+  },
   loom_let_go: { parameters: ["u32"], result: "i32" },
   loom_gather: {
     parameters: [

@@ -35,6 +35,18 @@ const SYSTEM_PAGES_OPENED = 200;
 /** So few faults are never too many. */
 const FEW_FAULTS = 4;
 
+/** So much is looked through in half a millisecond, and so much is copied in one. */
+const LOOKED_BYTES = 64 << 20;
+const COPIED_BYTES = 4 << 20;
+
+/**
+ * Whether an image may be open while so much of it is saved beside the program: the call looks
+ * through it then, and copies what it saves.
+ */
+export function canStayOpen(imageBytes: number, savedBytes: number): boolean {
+  return imageBytes <= LOOKED_BYTES && savedBytes <= COPIED_BYTES;
+}
+
 /**
  * Whether all of the image is left open from one save to the next: where so much is written
  * between two that to look through the image costs less than the faults.
@@ -46,6 +58,10 @@ export class LeftOpen {
    */
   #balance = 0;
   #isOpen = false;
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
 
   /**
    * Decides it anew, at a save whose pages took so many faults or would have. Nothing changes
@@ -62,7 +78,12 @@ export class LeftOpen {
     return this.#isOpen;
   }
 
-  /** Begins anew: all has been closed. */
+  /** Notes that all has been closed. */
+  close(): void {
+    this.#isOpen = false;
+  }
+
+  /** Begins anew. */
   reset(): void {
     this.#balance = 0;
     this.#isOpen = false;

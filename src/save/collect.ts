@@ -4,7 +4,7 @@
  * Seed: _ce_patch_compose.
  */
 import { countBits, wordsFor } from "../bitmap.ts";
-import { cutAt, pagesFor, type Run, runsOf } from "../layout.ts";
+import { countPages, cutAt, pagesFor, type Run, runsOf } from "../layout.ts";
 import type { Plan, SaveTarget } from "./plan.ts";
 
 /** From so many on, pages opened ahead are looked at when they are written, not at the call. */
@@ -22,7 +22,9 @@ export function collect(
   hold: boolean,
 ): Plan {
   const { opened } = region.words;
-  const later = hold && !free && region.catchesWrites && region.tracker.exact &&
+  const mayStayOpen = hold && !free && !watermarks && region.leftOpen.isOpen &&
+    region.mayStayOpen(0);
+  const later = hold && !mayStayOpen && !free && region.catchesWrites && region.tracker.exact &&
     countBits(opened, 0, region.imagePages) > MANY_OPENED;
   const areOpened = later || region.refresh();
   const old = image.pages;
@@ -31,7 +33,9 @@ export function collect(
   const kept = Math.min(old, total);
   const written = [...region.states.dirtyRuns(0, kept)];
   const runs = areOpened ? [...region.states.writableRuns(0, kept)] : [...written];
-  const plan: Plan = { old, total, candidates: [], free: [], written, runs };
+  const staysOpen = mayStayOpen && total === old &&
+    region.mayStayOpen(countPages(written));
+  const plan: Plan = { old, total, candidates: [], free: [], written, staysOpen, runs };
   if (later) plan.opened = opened.slice(0, wordsFor(old));
   // Pages beyond the image that were never touched become holes; so do those that turn
   // out to be all zeros.

@@ -7,10 +7,11 @@
  */
 import { hasBit } from "../bitmap.ts";
 import type { JournalRecord } from "../journal/record.ts";
-import { runsOf } from "../layout.ts";
+import { pagesOf, type Run, runsOf } from "../layout.ts";
 import type { PatchContent } from "../patch.ts";
 import type { PatchFiles } from "../patch/files.ts";
 import { perform, type Protocol } from "../protocol.ts";
+import type { CopiedPages } from "../region/copied_pages.ts";
 import { writeEachFully, type WritePieces } from "../storage.ts";
 import type { Plan, SaveTarget } from "./plan.ts";
 
@@ -32,7 +33,7 @@ interface Piece {
   length: number;
 }
 
-export class PatchPages {
+export class PatchPages implements Disposable {
   /** The pages that changed. */
   pages: number[] = [];
   /** How many pages of the image turned out to be what it has already. */
@@ -42,6 +43,8 @@ export class PatchPages {
   #changed?: Piece[];
   #candidates?: number[];
   #held = false;
+  /** What they were, where they stay open. */
+  #copies?: CopiedPages;
   /** Whether the runs of the plan have been made clean, or some of them. */
   #areSealed = false;
 
@@ -58,13 +61,18 @@ export class PatchPages {
 
   /**
    * Holds all pages of the save, so that whatever the program writes from now on is
-   * the next save's. Where the tracker can, they are made clean.
+   * the next save's. Where the tracker can, they are made clean; where the image stays open
+   * they are copied.
    */
   hold(): void {
     const { region } = this.target;
     const { held } = region;
-    const { candidates, free, runs, old, total } = this.plan;
+    const { candidates, free, runs, old, total, staysOpen } = this.plan;
     this.#held = true;
+    if (staysOpen) {
+      this.#copies = region.copies(pagesOf(candidates));
+      return;
+    }
     held.hold(candidates);
     if (!region.tracker.protects) held.hold(runsOf(free));
     if (region.tracker.protects) {
@@ -74,6 +82,11 @@ export class PatchPages {
     region.imagePages = Math.max(old, total);
     if (region.catchesWrites) return;
     for (const { first, count } of [...candidates, ...runsOf(free)]) held.keep(first, count);
+  }
+
+  /** Pages that stayed open, and are what they were when they were held: some at a time. */
+  unchangedSince(): Iterable<Run[]> {
+    return this.#copies!.unchanged();
   }
 
   /** Whether a page of the save was not written since it was held. */
@@ -102,8 +115,7 @@ export class PatchPages {
     const changed: Piece[] = this.#changed = [];
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
-      const bytes = this.#held ? region.staging(batch.length) : null;
-      if (bytes) yield* perform(region.held.gather(batch, bytes, null));
+      const bytes = yield* this.#contentOf(batch);
       const { lengths, checksums, spans } = yield* record.add(batch, bytes);
       for (const [index, page] of batch.entries()) {
         if (lengths[index] > 0) {
@@ -126,8 +138,7 @@ export class PatchPages {
     const checksums = new Uint32Array(new ArrayBuffer(HELD_BATCH_PAGES * 4));
     yield* image.checksums!.load();
     for (const batch of this.#batches(yield* this.#written())) {
-      const bytes = this.#held ? region.staging(batch.length) : null;
-      yield* perform(region.held.gather(batch, bytes, checksums));
+      const bytes = yield* this.#contentOf(batch, checksums);
       const position = this.pages.length * pageSize;
       const changed: number[] = [];
       const contentOf = (index: number) =>
@@ -165,15 +176,10 @@ export class PatchPages {
     const { region } = this.target;
     let position = 0;
     for (const batch of this.#batches(pages)) {
-      const pieces: Uint8Array[] = [];
-      if (this.#held) {
-        const bytes = region.staging(batch.length);
-        yield* perform(region.held.gather(batch, bytes, null));
-        pieces.push(bytes);
-      } else {
-        for (const { first, count } of runsOf(batch)) pieces.push(region.bytes(first, count));
-      }
-      yield* write(pieces, position);
+      const bytes = this.#copies ? null : yield* this.#contentOf(batch);
+      const where = ({ first, count }: Run) => region.bytes(first, count);
+      const inPlace = () => this.#copies?.pieces(batch) ?? Array.from(runsOf(batch), where);
+      yield* write(bytes ? [bytes] : inPlace(), position);
       position += batch.length * region.pageSize;
     }
   }
@@ -191,14 +197,13 @@ export class PatchPages {
     const { pageSize } = region;
     for (let from = 0; from < this.pages.length; from += HELD_BATCH_PAGES) {
       const batch = this.pages.slice(from, from + HELD_BATCH_PAGES);
-      const copied = this.#held ? region.staging(batch.length) : undefined;
-      if (copied) yield* perform(region.held.gather(batch, copied, null));
+      const gathered = this.#copies ? null : yield* this.#contentOf(batch);
       const pieces = Array.from(
         this.#pieces(from, batch.length),
         ({ position, length, index }) => {
           const start = index * pageSize + position % pageSize;
-          const bytes = copied?.subarray(start, start + length) ??
-            region.bytesAt(position, length);
+          const bytes = gathered?.subarray(start, start + length) ??
+            (this.#copies ?? region).bytesAt(position, length);
           return { position, bytes };
         },
       );
@@ -246,6 +251,29 @@ export class PatchPages {
     if (added < total - old) image.markSparse();
   }
 
+  /**
+   * What pages of a batch were when they were held, one after the other, or null where nobody
+   * writes to them; and what they hash to, where that is asked.
+   */
+  *#contentOf(
+    batch: number[],
+    checksums: Uint32Array<ArrayBuffer> | null = null,
+  ): Protocol<Uint8Array<ArrayBuffer> | null> {
+    const { region } = this.target;
+    const copies = this.#copies?.neighbours(batch);
+    if (copies) {
+      checksums?.set(region.checksums(copies, region.pageSize));
+      return copies;
+    }
+    const bytes = this.#held ? region.staging(batch.length) : null;
+    if (bytes || checksums) yield* perform(region.held.gather(batch, bytes, checksums));
+    return bytes;
+  }
+
+  [Symbol.dispose](): void {
+    this.#copies?.[Symbol.dispose]();
+  }
+
   #begin(): void {
     this.pages = [];
     this.#checksums = [];
@@ -258,13 +286,9 @@ export class PatchPages {
     if (this.#candidates) return this.#candidates;
     const { opened, candidates } = this.plan;
     const copied = opened && (yield* this.#copied(opened));
-    const pages: number[] = [];
-    for (const { first, count } of candidates) {
-      for (let page = first; page < first + count; page++) {
-        if (!opened || !hasBit(opened, page) || hasBit(copied!, page)) pages.push(page);
-      }
-    }
-    return this.#candidates = pages;
+    const pages = pagesOf(candidates);
+    const mayBeWritten = (page: number) => !hasBit(opened!, page) || hasBit(copied!, page);
+    return this.#candidates = opened ? pages.filter(mayBeWritten) : pages;
   }
 
   /** Which of the pages that were opened have been copied from the image. */

@@ -35,6 +35,8 @@ export interface Plan {
   free: number[];
   /** Runs of pages that were written, as far as that can be told. */
   written: Run[];
+  /** Whether the image is open and stays so: pages that are held are copied, not protected. */
+  staysOpen: boolean;
   /** Runs of pages that stop being clean or dirty as they were: all that settle must touch. */
   runs: Run[];
 }

@@ -69,11 +69,10 @@ export function* settle(
   const remap = region.mapped && !(held && shared);
   if (!remap) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
-  if (held) {
-    region.refresh();
-    region.leftOpen.reset();
-  }
-  if (remap && region.keepsOwn) {
+  if (held && !plan.staysOpen) region.refresh();
+  if (plan.staysOpen) {
+    yield* mapOpen(target, pages);
+  } else if (remap && region.keepsOwn) {
     yield* makeClean(target, plan, pages.pages, held);
   } else if (remap && held && !region.tracker.protects) {
     mapAsHeld(target, plan, pages);
@@ -102,9 +101,15 @@ function* makeClean(
   // Pages that were opened, and not written, have nothing to give back.
   const changed = held ? plan.runs : plan.written;
   const clean = () => changeOwn(region, changed, plan.total, dense);
+  const scattered = saved.filter(({ count }) => count < DENSE_PAGES);
   if (held) {
     yield* mapClean(target, clean(), held);
-  } else if (region.staysOpen(saved.filter(({ count }) => count < DENSE_PAGES))) {
+    const mayStayOpen = !target.watermarks && region.mayStayOpen(pages.length);
+    // Its call has closed all.
+    region.leftOpen.close();
+    if (!mayStayOpen) region.leftOpen.reset();
+    else if (region.staysOpen(scattered)) region.openClean();
+  } else if (region.staysOpen(scattered)) {
     for (const { first, count } of dense) region.protectClean(first, count);
     region.mapClean(image.file.descriptor, clean(), true);
     region.openClean();
@@ -112,6 +117,18 @@ function* makeClean(
     region.protectAll(countPages(plan.runs) > countPages(changed) ? plan.runs : dense);
     yield* mapClean(target, clean(), held);
   }
+}
+
+/**
+ * Maps pages from the image that stayed open, and are what they were at the call: what is
+ * written from then on the page map tells. The others are dirty still.
+ */
+function* mapOpen({ region, image }: SaveTarget, pages: PatchPages): Protocol<void> {
+  for (const runs of pages.unchangedSince()) {
+    region.mapClean(image.file.descriptor, runs, true);
+    yield* perform(turn());
+  }
+  region.staysOpen([...runsOf(pages.pages)]);
 }
 
 /** Maps runs from the image; beside the program only what it has not written meanwhile. */
