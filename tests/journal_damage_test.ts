@@ -123,6 +123,29 @@ for (const life of LIVES) {
   });
 }
 
+Deno.test("a torn record of a page that the image had before it was cut was never committed", () => {
+  using temporary = temporaryDirectory();
+  const [home, killed] = ["home", "killed"].map((name) => `${temporary.path}/${name}`);
+  using loom = Loom.openSync(home, options);
+  const bytes = new Uint8Array(loom.buffer);
+  const save = (length: number, page: number) => {
+    bytes.fill(bytes[page * PAGE] + page + 1, page * PAGE, (page + 1) * PAGE);
+    loom.setWatermarks(length * PAGE);
+    loom.saveSync();
+  };
+  for (let page = 0; page < 6; page++) save(6, page);
+  // It is cut, and grows again in the journal, page 5 a hole.
+  save(3, 0);
+  while (recordsIn(home).length < 2) save(3, 0);
+  save(7, 6);
+  const before = Deno.readFileSync(`${home}/image.bin`);
+  save(7, 5);
+  copyDirectory(home, killed);
+  putBack(killed, before);
+  flip(`${killed}/journal.bin`, recordsIn(killed).at(-1)!.body);
+  assertEquals(opened(killed, before), "discarded");
+});
+
 testKilled("a journal that was cut is refused, wherever", ({ killed }) => {
   const directory = killed();
   const ends = recordsIn(directory).flatMap(({ start, secondHead, body, end }) => [

@@ -82,8 +82,11 @@ function* carriedOf(
   yield* image.checksums.load();
   const rewritten = new Set(pages);
   const carried: number[] = [];
+  // What the image was longer by at some time, and is again, is holes.
+  const left = image.checksums.identity?.pages ?? Infinity;
   for (const [index, page] of torn.pages.entries()) {
-    const known = page < image.pages ? image.checksums.at(page) : 0;
+    if (page >= image.pages) continue;
+    const known = page < left ? image.checksums.at(page) : image.zeroChecksum;
     if (known === 0) continue;
     const checksum = yield* image.checksumOf(page, buffer);
     const isNew = checksum === torn.checksums[index] && !torn.isKnown(page, checksum);

@@ -110,7 +110,7 @@ export class PatchPages implements Disposable {
 
   /** Adds the pages that changed to a record; false where they don't fit one. */
   *record(record: JournalRecord): Protocol<boolean> {
-    const { image, region } = this.target;
+    const { image } = this.target;
     this.#begin();
     const changed: Piece[] = this.#changed = [];
     yield* image.checksums!.load();
