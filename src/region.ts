@@ -15,6 +15,7 @@ import { borrow, type LentMemory } from "./native/lent_memory.ts";
 import { checkedMemory } from "./native/memory_result.ts";
 import type { Settings } from "./options.ts";
 import { CopiedPages } from "./region/copied_pages.ts";
+import { Growth } from "./region/growth.ts";
 import { GuardPage } from "./region/guard_page.ts";
 import { HeldPages } from "./region/held_pages.ts";
 import { GATHERS } from "./region/huge_pages.ts";
@@ -65,10 +66,8 @@ export class Region {
    */
   readonly catchesWrites: boolean;
   readonly #slot: number;
-  /** Whether the region grows with the memory. */
-  readonly #follows: boolean;
-  /** The memory's length when it was last looked at. */
-  #length: number;
+  /** Of a memory that was brought along. */
+  readonly #growth?: Growth;
   /** Whether some clean pages have memory of their own. */
   hasOwn = false;
   #scratch = -1;
@@ -94,9 +93,7 @@ export class Region {
       if (other.memory !== memory) continue;
       throw new LoomError("BUSY", "This memory is that of another open loom. Close it first.");
     }
-    this.#length = memory.buffer.byteLength;
-    this.#follows = follows;
-    const pages = (follows ? this.#length : settings.size) / pageSize;
+    const pages = (follows ? memory.buffer.byteLength : settings.size) / pageSize;
     const capacity = follows ? largestSize(memory) / pageSize : pages;
     this.words = new SharedWords(pages, capacity);
     const { all } = this.words;
@@ -113,11 +110,14 @@ export class Region {
     this.guard = new GuardPage(native, slot, this.words, this.held);
     this.mappings = new Mappings(native, slot, this.words);
     this.catchesWrites = this.tracker.catches && !settings.memory;
+    if (settings.memory) {
+      const { catches } = this.tracker;
+      this.#growth = new Growth(native, slot, memory, this.words, follows, catches);
+    }
     // Only where it can be told later which of them were written.
     if (this.tracker.exact) this.words.mostAhead = PAGES_AHEAD;
     // And where no other thread writes what is put elsewhere.
-    const gathers = this.tracker.exact && !(memory.buffer instanceof SharedArrayBuffer);
-    if (gathers) this.words.gathering = GATHERS.filled;
+    if (this.tracker.exact && !this.isShared) this.words.gathering = GATHERS.filled;
     attached.add(this);
     leaveAtUnload(native);
   }
@@ -129,6 +129,11 @@ export class Region {
 
   get pages(): number {
     return this.words.pages;
+  }
+
+  /** Whether other threads may write it. */
+  get isShared(): boolean {
+    return this.memory.buffer instanceof SharedArrayBuffer;
   }
 
   #start(): Uint8Array<ArrayBuffer> {
@@ -191,20 +196,11 @@ export class Region {
     return areOpened;
   }
 
-  /**
-   * Follows a memory that has grown. V8 makes all of it writable then: nothing was
-   * tracked since.
-   */
+  /** Follows a memory that has grown, or would have. */
   follow(): void {
-    const length = this.memory.buffer.byteLength;
-    if (length === this.#length || !this.isInPlace()) return;
-    this.#length = length;
-    if (this.tracker.name === "signal") fillBits(this.words.opened, 0, this.imagePages, true);
-    if (this.#follows) {
-      this.words.resize(length / this.pageSize);
-      checkedMemory(this.native.loom_resize(this.#slot, this.pages), "inspect");
-    }
-    this.guard.closeAmong(0, this.pages);
+    const growth = this.#growth;
+    if (!growth || growth.hasGrown && !this.isInPlace()) return;
+    if (growth.follow(this.pageSize)) this.guard.closeAmong(0, this.pages);
   }
 
   /** How many pages, from the first on, are those of the image. */
@@ -228,7 +224,7 @@ export class Region {
       pairs[2 * index + 1] = count;
     });
     const { cleanAccess } = this.tracker;
-    const alone = this.memory.buffer instanceof SharedArrayBuffer ? 0 : 1;
+    const alone = this.isShared ? 0 : 1;
     const result = this.native.loom_renew(
       this.#slot,
       descriptor,
@@ -262,8 +258,7 @@ export class Region {
    * already, and stays so where no other thread writes. Where it fails the caller opens them.
    */
   protectAll(runs: readonly Run[]): void {
-    const isShared = this.memory.buffer instanceof SharedArrayBuffer;
-    if (runs.length < 2 || isShared || !this.tracker.catches) {
+    if (runs.length < 2 || this.isShared || !this.tracker.catches) {
       for (const { first, count } of runs) this.protectClean(first, count);
       return;
     }
@@ -362,9 +357,9 @@ export class Region {
 
   /** Whether the image may be open while so many pages of it are saved beside the program. */
   mayStayOpen(pages: number): boolean {
-    const isShared = this.memory.buffer instanceof SharedArrayBuffer;
     const { imagePages, pageSize } = this;
-    return !isShared && !this.hasOwn && canStayOpen(imagePages * pageSize, pages * pageSize);
+    const canStay = canStayOpen(imagePages * pageSize, pages * pageSize);
+    return canStay && !this.isShared && !this.hasOwn;
   }
 
   /** Whether it pays to leave all of the image open after a save of these scattered pages. */

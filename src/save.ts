@@ -17,7 +17,8 @@ import type { Region } from "./region.ts";
 import { collect } from "./save/collect.ts";
 import { PatchPages } from "./save/pages.ts";
 import type { Plan, SaveTarget } from "./save/plan.ts";
-import { releaseTail, settle } from "./save/settle.ts";
+import { settle } from "./save/settle.ts";
+import { releaseTail } from "./save/tail.ts";
 import type { StorageFile } from "./storage.ts";
 
 /** The time that each phase of a save took, in milliseconds. */
@@ -207,7 +208,7 @@ export function* save(
       yield* patch.apply();
       yield* patch.note();
       journal.noteLast(patch.pages, region.pageSize, record?.areWhole ?? false);
-      if (region.tracker.protects) region.held.letGo();
+      if (region.tracker.protects && !plan.staysOpen) region.held.letGo();
       yield* image.resize(plan.total);
       clock.lap("apply");
       if (journaled) {

@@ -77,6 +77,8 @@ function turn(): Promise<void> {
 for (const tracker of TRACKERS) {
   for (const [mode, modeOptions] of Object.entries(MODES)) {
     if (modeOptions("").scratch !== undefined && !worksWithScratch(tracker)) continue;
+    /** Whether a write to a page that was free at the call of a save is told from none. */
+    const canTell = mode !== "shared" && (tracker === "signal" || mode !== "mapped");
     /** Gives each test a loom with an image of 32 pages, each full of its number. */
     const test = (name: string, act: (twin: Twin, loom: Loom) => Promise<void>) =>
       Deno.test(`${tracker}, ${mode}: ${name}`, async () => {
@@ -205,13 +207,60 @@ for (const tracker of TRACKERS) {
         twin.fill(5, 1, 66);
         const report = await saving;
         assertEquals([report.written, report.skipped], [0, 2]);
-        // What a free page held is lost: it is the image's again.
-        twin.model[4 * PAGE] = 4;
+        // What a free page held is lost, and it is the image's again, but where it can't be told
+        // that nobody has begun to use it.
+        if (!canTell) assertEquals(twin.bytes[4 * PAGE], 99);
+        else twin.model[4 * PAGE] = 4;
         twin.assertMemory();
-        assertEquals((await loom.save()).written, 1);
+        assertEquals((await loom.save()).written, canTell ? 1 : 2);
         twin.assertImage();
       },
     );
+
+    test(
+      "a page that was free at the call, and is used anew, keeps what it happens to hold",
+      async (twin, loom) => {
+        for (const page of [4, 40]) {
+          twin.fill(page, 1, 0);
+          twin.write(page, 1);
+        }
+        const saving = loom.save({ isFree: (page) => page === 4 || page === 40 });
+        for (const page of [4, 40]) {
+          twin.fill(page, 1, 0);
+          twin.write(page, 1);
+        }
+        await saving;
+        twin.assertMemory();
+        await loom.save();
+        twin.assertImage();
+      },
+    );
+
+    test("the free space may be anywhere while a save goes on", async (twin, loom) => {
+      // The image grows over pages that nobody has touched.
+      twin.write(40, 101);
+      const ends = [[2, 39], [33, 36], [1, 4]];
+      for (const aborts of [false, true]) {
+        for (const [low, high] of ends) {
+          twin.write(0, low);
+          const abort = new AbortController();
+          const saving = loom.save({ signal: abort.signal });
+          loom.setWatermarks(low * PAGE, high * PAGE);
+          twin.write(0, high, 1);
+          if (aborts) abort.abort("enough");
+          await saving.catch((reason) => assertEquals(reason, "enough"));
+          const { guardPage, guardHits } = loom.stats();
+          assert(guardPage! > low && guardPage! < high, `${guardPage}: ${low} to ${high}`);
+          assertEquals(guardHits, 0);
+          assertEquals(loom.check(), []);
+          // Which takes the guard page away: all can be read then.
+          loom.setWatermarks(PAGES * PAGE);
+          twin.assertMemory();
+        }
+      }
+      await loom.save();
+      twin.assertImage();
+    });
 
     test("a second save waits for the first", async (twin, loom) => {
       twin.write(0, 1);

@@ -144,6 +144,20 @@ testOpening("an image that grows and shrinks while it is left open is saved", (o
   }
 });
 
+testOpening("the free space may be set while a save leaves the image open", async (opened) => {
+  const { loom } = opened;
+  await opened.makeOpen();
+  const pages = opened.some(2 * DENSE).filter((page) => page < 100 || page >= 110);
+  opened.write([...pages, 105]);
+  const saving = loom.save();
+  const saved = loom.buffer.slice();
+  loom.setWatermarks(100 * PAGE, 110 * PAGE);
+  await saving;
+  opened.expectImage(saved);
+  assertEquals([loom.stats().guardPage, loom.stats().guardHits], [105, 0]);
+  assertEquals(loom.check(), []);
+});
+
 testOpening(
   "an image that grows in a save() while it is open is saved, and clean",
   async (opened) => {

@@ -100,6 +100,97 @@ for (const tracker of TRACKERS) {
   }
 }
 
+/** Workers that write some pages while they may, and are quiet otherwise. */
+class GatedWriters {
+  readonly #control = new Int32Array(new SharedArrayBuffer(8));
+  readonly #workers: Worker[];
+  readonly #lost: Promise<number>[];
+
+  constructor(buffer: SharedArrayBuffer, first: number, end: number) {
+    const url = new URL("./support/gated_worker.ts", import.meta.url);
+    this.#workers = [0, 1].map(() => new Worker(url, { type: "module" }));
+    this.#lost = this.#workers.map((worker, index) => {
+      worker.postMessage({ buffer, first, end, index, control: this.#control });
+      return new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
+    });
+  }
+
+  /** Waits until all of them are quiet. */
+  async stop(): Promise<void> {
+    Atomics.store(this.#control, 0, 0);
+    await this.#expectQuiet(this.#workers.length);
+  }
+
+  /** Waits until all of them write. */
+  async go(): Promise<void> {
+    Atomics.store(this.#control, 0, 1);
+    Atomics.notify(this.#control, 0);
+    await this.#expectQuiet(0);
+  }
+
+  async #expectQuiet(count: number): Promise<void> {
+    while (Atomics.load(this.#control, 1) !== count) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /** Ends them, and says how many of their writes they missed. */
+  async end(): Promise<number> {
+    Atomics.store(this.#control, 0, -1);
+    Atomics.notify(this.#control, 0);
+    const lost = await Promise.all(this.#lost);
+    for (const worker of this.#workers) worker.terminate();
+    return lost[0] + lost[1];
+  }
+}
+
+for (const tracker of TRACKERS) {
+  for (const load of ["map", "copy"] as const) {
+    const name = `${tracker}, ${load}: what Workers write while a save goes on is kept`;
+    /** @param change what differs from save to save, and which pages are free */
+    const test = (
+      what: string,
+      [first, end]: [number, number],
+      change: (loom: Loom, save: number) => ((page: number) => boolean) | undefined,
+    ) =>
+      Deno.test(`${name}, ${what}`, async () => {
+        using temporary = temporaryDirectory();
+        const size = 512 * PAGE;
+        await using loom = await Loom.open(temporary.path, {
+          size,
+          tracker,
+          load,
+          shared: true,
+        });
+        const words = new Uint32Array(loom.buffer);
+        words.fill(1);
+        await loom.save();
+        const writers = new GatedWriters(loom.buffer as SharedArrayBuffer, first, end);
+        await writers.stop();
+        for (let save = 0; save < 30; save++) {
+          const isFree = change(loom, save);
+          const saving = loom.save({ isFree });
+          await writers.go();
+          await saving;
+          await writers.stop();
+        }
+        assertEquals(await writers.end(), 0);
+        assertEquals(loom.check(), []);
+      });
+
+    test("in what the image loses", [400, 440], (loom, save) => {
+      if (save % 2 === 0) loom.setWatermarks(64 * PAGE, 300 * PAGE);
+      else loom.setWatermarks(512 * PAGE);
+      return undefined;
+    });
+    test("in pages that were free", [100, 140], (loom, save) => {
+      const words = new Uint32Array(loom.buffer);
+      for (let page = 100; page < 300; page++) words[page * PAGE / 4 + 9] = save;
+      return (page) => page >= 100;
+    });
+  }
+}
+
 /** Several Workers, and a model of what they wrote. */
 class ModelledWriters implements Disposable {
   readonly model = new Uint32Array(PAGES * PAGE / 4);

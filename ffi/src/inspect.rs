@@ -51,6 +51,22 @@ pub extern "C" fn loom_touched(slot: u32, first: u32, count: u32, bitmap: *mut u
     found.end.min(count) as i32
 }
 
+/// Whether a page of the region can be written: 1 or 0, and 0 where the kernel can't tell.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_is_writable(slot: u32, page: u32) -> i32 {
+    #[cfg(target_os = "linux")]
+    if let Some(region) = Region::at(slot).filter(|region| region.contains(page, 1)) {
+        // Before Linux 5.14 it is no advice, and refused as that of a read-only page is.
+        const MADV_POPULATE_WRITE: c_int = 23;
+        let address = region.address(page).cast();
+        // SAFETY: a page of the region, whose content doesn't change.
+        let result = unsafe { libc::madvise(address, system_page_size(), MADV_POPULATE_WRITE) };
+        return i32::from(result == 0);
+    }
+    let _ = (slot, page);
+    0
+}
+
 /// Pages that were found among those from `first` on.
 struct Found<'a> {
     first: u32,

@@ -150,6 +150,7 @@ export const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  loom_is_writable: { parameters: ["u32", "u32"], result: "i32" }, // slot, page
   loom_touched: {
     parameters: [
       "u32", // slot

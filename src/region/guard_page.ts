@@ -13,6 +13,9 @@ import type { SharedWords } from "./shared_words.ts";
 import { ACCESS } from "./tracker.ts";
 
 export class GuardPage {
+  /** Whether it is known where the free space lies. */
+  #isUsed = false;
+
   constructor(
     private readonly native: Native,
     private readonly slot: number,
@@ -26,13 +29,16 @@ export class GuardPage {
    */
   setFreeSpace(lowPage: number, highPage: number): void {
     const { words } = this;
+    this.#isUsed = true;
     words.setFreeSpace(lowPage, highPage);
     const old = words.guardPage;
     if (old !== undefined && old > lowPage && old < highPage) return;
     const room = highPage - lowPage;
     const middle = lowPage + (room >>> 1);
-    // A save that reads held pages must not find the guard there: settle posts it.
-    const guard = room > 1 && !this.held.has(middle) ? middle : undefined;
+    // A save must not find the guard among the pages that it reads or maps: it is posted at
+    // its end.
+    const isInWay = this.held.any && middle < words.imagePages;
+    const guard = room > 1 && !isInWay ? middle : undefined;
     words.guardPage = guard;
     if (old !== undefined) this.#protect(old, ACCESS.write);
     if (guard === undefined) return;
@@ -43,7 +49,7 @@ export class GuardPage {
   /** Posts it, where there was no place for it while a save was under way. */
   post(): void {
     const { guardPage, lowPage, highPage } = this.words;
-    if (guardPage === undefined) this.setFreeSpace(lowPage, highPage);
+    if (this.#isUsed && guardPage === undefined) this.setFreeSpace(lowPage, highPage);
   }
 
   /** Closes it again, if it is one of some pages that were mapped or opened. */

@@ -27,6 +27,16 @@ export class HeldPages {
     private readonly words: SharedWords,
   ) {}
 
+  /** Notes that a save goes on. */
+  begin(): void {
+    this.#any = true;
+  }
+
+  /** Whether one does. */
+  get any(): boolean {
+    return this.#any;
+  }
+
   /**
    * Holds pages from now on; before they are protected.
    *
@@ -43,7 +53,6 @@ export class HeldPages {
         { cause },
       );
     }
-    this.#any = true;
     let pages = 0;
     for (const { first, count } of runs) {
       fillBits(this.words.held, first, count, true);

@@ -14,6 +14,7 @@ import { perform, type Protocol } from "../protocol.ts";
 import type { CopiedPages } from "../region/copied_pages.ts";
 import { writeEachFully, type WritePieces } from "../storage.ts";
 import type { Plan, SaveTarget } from "./plan.ts";
+import { ownTail } from "./tail.ts";
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
 const BATCH_PAGES = 64;
@@ -69,6 +70,8 @@ export class PatchPages implements Disposable {
     const { held } = region;
     const { candidates, free, runs, old, total, staysOpen } = this.plan;
     this.#held = true;
+    held.begin();
+    if (region.isShared && total < old) ownTail(region, this.plan);
     if (staysOpen) {
       this.#copies = region.copies(pagesOf(candidates));
       return;
@@ -102,10 +105,12 @@ export class PatchPages implements Disposable {
     const { region } = this.target;
     const { opened, runs, written, old } = this.plan;
     region.held.letGo();
+    if (!region.isInPlace()) return;
     // Where it isn't known which of those that were opened were written, all may have been.
     const dirty = opened ? runs : written;
     for (const { first, count } of this.#areSealed ? dirty : []) region.openDirty(first, count);
     region.imagePages = old;
+    region.guard.post();
   }
 
   /** Adds the pages that changed to a record; false where they don't fit one. */

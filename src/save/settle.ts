@@ -9,7 +9,9 @@
 import { fillBits, runsOfBits } from "../bitmap.ts";
 import { isZero } from "../checksum.ts";
 import { discardFree } from "../free_space.ts";
-import { countPages, type Run, runsOf } from "../layout.ts";
+import { LoomError } from "../errors.ts";
+import { READ_PAGES } from "../image.ts";
+import { countPages, pagesOf, type Run, runsOf } from "../layout.ts";
 import { perform, type Protocol, turn } from "../protocol.ts";
 import type { Region } from "../region.ts";
 import type { PatchPages } from "./pages.ts";
@@ -29,31 +31,6 @@ const SLICE_PAGES = 512;
 const SLICE_RUNS = 64;
 
 /**
- * The pages that the image loses become fresh memory, before the file is cut:
- * a page mapped beyond the end of its file can't be read. The stack, which may
- * begin in one of them, stays, and what was written while the save was under way.
- */
-export function releaseTail(
-  target: SaveTarget,
-  { old, total }: Plan,
-  held: boolean,
-): void {
-  const { region, watermarks } = target;
-  region.refresh();
-  const stack = Math.floor((watermarks?.high ?? region.size) / region.pageSize);
-  const written: { page: number; bytes: Uint8Array }[] = [];
-  for (let page = total; page < old; page++) {
-    const inUse = page >= stack || held && region.states.isWritable(page);
-    if (!inUse || page === region.words.guardPage) continue;
-    written.push({ page, bytes: region.bytes(page, 1).slice() });
-  }
-  region.mapFresh(total, old - total);
-  fillBits(region.words.opened, total, old - total, false);
-  region.imagePages = total;
-  for (const { page, bytes } of written) region.bytes(page, 1).set(bytes);
-}
-
-/**
  * Makes the pages of the save clean, mapped from the image where the loom is, and
  * hands the free memory back. Only what the save touched is touched.
  */
@@ -65,9 +42,10 @@ export function* settle(
 ): Protocol<void> {
   const { region, watermarks } = target;
   // Workers may be writing to shared memory at this moment: it is not replaced.
-  const shared = region.memory.buffer instanceof SharedArrayBuffer;
-  const remap = region.mapped && !(held && shared);
-  if (!remap) yield* reload(target, plan, pages, held);
+  const remap = region.mapped && !region.isShared;
+  if (held) expectInPlace(region);
+  if (region.isShared) { for (const page of plan.free) region.openDirty(page, 1); }
+  else if (!remap) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
   if (held && !plan.staysOpen) region.refresh();
   if (plan.staysOpen) {
@@ -83,9 +61,14 @@ export function* settle(
   }
   region.mappings.recount(remap && !region.hasOwn);
   region.held.letGo();
-  if (!watermarks) return;
   if (held) region.guard.post();
-  else discardFree(region, watermarks);
+  else if (watermarks) discardFree(region, watermarks);
+}
+
+/** @throws {LoomError} `FAILED`, where the memory was moved: its place is somebody else's */
+function expectInPlace(region: Region): void {
+  if (region.isInPlace()) return;
+  throw new LoomError("FAILED", "The memory was moved while it was saved.");
 }
 
 /** Makes the pages of a save clean where clean pages are mapped from the image and watched. */
@@ -125,6 +108,7 @@ function* makeClean(
  */
 function* mapOpen({ region, image }: SaveTarget, pages: PatchPages): Protocol<void> {
   for (const runs of pages.unchangedSince()) {
+    expectInPlace(region);
     region.mapClean(image.file.descriptor, runs, true);
     yield* perform(turn());
   }
@@ -153,6 +137,7 @@ function* mapClean({ region, image }: SaveTarget, runs: Run[], held: boolean): P
 }
 
 function mapStillClean(region: Region, descriptor: number, runs: Run[]): void {
+  expectInPlace(region);
   // Memory that has grown since the last turn is all writable, and nothing was noticed.
   region.follow();
   region.mapClean(descriptor, runs.flatMap((run) => stillClean(region, run)));
@@ -182,18 +167,16 @@ function changeOwn(region: Region, runs: Run[], total: number, dense: Run[]): Ru
  */
 function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
   const { old, total, runs } = plan;
-  const same: number[] = [];
-  for (const { first, count } of runs.filter(({ first }) => first < old)) {
-    for (let page = first; page < first + count; page++) {
-      if (pages.isAsHeld(page)) same.push(page);
-    }
-  }
+  const free = new Set(plan.free);
+  // What a free page holds was not saved.
+  const isSaved = (page: number) => !free.has(page) && pages.isAsHeld(page);
+  const same = pagesOf(runs.filter(({ first }) => first < old)).filter(isSaved);
   region.mapClean(image.file.descriptor, [...runsOf(same)]);
   if (total <= old) return;
   const written: { page: number; bytes: Uint8Array }[] = [];
   for (const { first, count } of region.states.touched(old)) {
     for (let page = first; page < Math.min(first + count, total); page++) {
-      if (pages.isAsHeld(page)) continue;
+      if (isSaved(page)) continue;
       const bytes = region.bytes(page, 1);
       const changed = region.held.has(page) || !isZero(bytes);
       if (changed) written.push({ page, bytes: bytes.slice() });
@@ -226,13 +209,17 @@ function* reload(
   pages: PatchPages,
   held: boolean,
 ): Protocol<void> {
-  for (const page of plan.free) {
-    const content = new Uint8Array(region.pageSize);
-    yield* image.read(page, content);
+  const { pageSize } = region;
+  for (let index = 0; index < plan.free.length; index += READ_PAGES) {
+    const free = plan.free.slice(index, index + READ_PAGES);
+    const content = free.map(() => new Uint8Array(pageSize));
+    for (const [at, page] of free.entries()) yield* image.read(page, content[at]);
     region.refresh();
-    if (page >= plan.total || held && !pages.isAsHeld(page)) continue;
-    region.openDirty(page, 1);
-    region.bytes(page, 1).set(content);
-    if (region.tracker.protects) region.protectClean(page, 1);
+    for (const [at, page] of free.entries()) {
+      if (page >= plan.total || held && !pages.isAsHeld(page)) continue;
+      region.openDirty(page, 1);
+      region.bytes(page, 1).set(content[at]);
+      if (region.tracker.protects) region.protectClean(page, 1);
+    }
   }
 }
