@@ -189,7 +189,7 @@ export class Loom implements Disposable, AsyncDisposable {
       const { signal, ...settings } = checkedSave(options);
       const saving = this.#state.save({ ...settings, hold: true }, progress);
       return await run(saving, signal, () => progress.canBeUndone);
-    });
+    }, this.#state.guest);
     return savingOf(applied, progress);
   }
 
@@ -207,7 +207,7 @@ export class Loom implements Disposable, AsyncDisposable {
       const hold = this.memory.buffer instanceof SharedArrayBuffer;
       const settings = { isFree, attachment, hold };
       return runSync(this.#state.save(settings, new SaveProgress()));
-    });
+    }, this.#state.guest);
   }
 
   /**
@@ -236,7 +236,7 @@ export class Loom implements Disposable, AsyncDisposable {
     return this.#turns.take("a rollback", async () => {
       this.#state.health.expectTrusted();
       await run(this.#state.rollback());
-    });
+    }, this.#state.guest);
   }
 
   /**
@@ -249,7 +249,7 @@ export class Loom implements Disposable, AsyncDisposable {
     this.#turns.takeSync("a rollback", () => {
       this.#state.health.expectTrusted();
       runSync(this.#state.rollback());
-    });
+    }, this.#state.guest);
   }
 
   /**
@@ -354,7 +354,7 @@ export class Loom implements Disposable, AsyncDisposable {
   close(): Promise<void> {
     return this.#closing ??= this.#turns.take("closing", async () => {
       if (!this.#state.health.closed) await run(this.#close());
-    });
+    }, this.#state.guest);
   }
 
   /**
@@ -364,7 +364,7 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   closeSync(): void {
     if (this.#state.health.closed) return;
-    this.#turns.takeSync("closing", () => runSync(this.#close()));
+    this.#turns.takeSync("closing", () => runSync(this.#close()), this.#state.guest);
   }
 
   /** As {@linkcode Loom.closeSync}, for `using`. */

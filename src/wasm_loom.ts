@@ -45,10 +45,10 @@ const OPEN = Symbol("open");
  * saved one: the whole memory, its size, and the mutable globals, exported or not.
  *
  * A save is made between calls: never while the program is in the middle of one.
- * {@linkcode WasmLoom.save} called by a function that the program has called waits
- * until it returns; {@linkcode WasmLoom.saveSync} is refused there with `BUSY`. A trap
- * leaves memory as the program left it, and {@linkcode WasmLoom.rollback} goes back
- * to the last save.
+ * {@linkcode WasmLoom.save} called by a function that the program has called has its turn
+ * at once, and begins when promises run again, after that call;
+ * {@linkcode WasmLoom.saveSync} is refused there with `BUSY`. A trap leaves memory as the
+ * program left it, and {@linkcode WasmLoom.rollback} goes back to the last save.
  *
  * References can't be saved, but for tables' entries that are no objects and no
  * functions. A program that changed one is refused the save with `UNSUPPORTED`, and
@@ -90,7 +90,6 @@ export class WasmLoom implements Disposable, AsyncDisposable {
   /** Whether nothing was ever saved here: this is the program's first start. */
   readonly created: boolean;
   readonly #loom: Loom;
-  readonly #program: WasmProgram;
 
   /** @ignore Use {@linkcode WasmLoom.open} or {@linkcode WasmLoom.openSync}. */
   constructor(key: symbol, loom: Loom, program: WasmProgram) {
@@ -101,7 +100,6 @@ export class WasmLoom implements Disposable, AsyncDisposable {
       );
     }
     this.#loom = loom;
-    this.#program = program;
     this.instance = program.instance;
     this.created = program.created;
   }
@@ -162,13 +160,13 @@ export class WasmLoom implements Disposable, AsyncDisposable {
 
   /**
    * Saves the program's state and returns when it is on disk. The program can go on
-   * meanwhile: what it does after the call is the next save's.
+   * meanwhile: what it does after the call is the next save's. Only where the program itself
+   * is in the middle of a call does the save wait for its end.
    *
    * @throws {LoomError} `UNSUPPORTED`; as {@linkcode Loom.save} otherwise
    */
-  async save(options: WasmSaveOptions = {}): Promise<SaveReport> {
-    await this.#quiet("a save");
-    return await this.#loom.save(options);
+  save(options: WasmSaveOptions = {}): Promise<SaveReport> {
+    return this.#loom.save(options);
   }
 
   /**
@@ -178,7 +176,6 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    * {@linkcode Loom.saveSync} otherwise
    */
   saveSync(options: WasmSaveOptions = {}): SaveReport {
-    this.#expectQuiet("a save");
     return this.#loom.saveSync(options);
   }
 
@@ -189,9 +186,8 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    *
    * @throws {LoomError} as {@linkcode Loom.rollback}
    */
-  async rollback(): Promise<void> {
-    await this.#quiet("a rollback");
-    await this.#loom.rollback();
+  rollback(): Promise<void> {
+    return this.#loom.rollback();
   }
 
   /**
@@ -201,7 +197,6 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    * {@linkcode Loom.rollbackSync} otherwise
    */
   rollbackSync(): void {
-    this.#expectQuiet("a rollback");
     this.#loom.rollbackSync();
   }
 
@@ -234,9 +229,8 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    * Closes the loom: the program's memory is zeros from then on, and it should not be
    * called any more. What wasn't saved is lost.
    */
-  async close(): Promise<void> {
-    await this.#quiet("closing");
-    await this.#loom.close();
+  close(): Promise<void> {
+    return this.#loom.close();
   }
 
   /**
@@ -246,7 +240,6 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    * off the thread
    */
   closeSync(): void {
-    this.#expectQuiet("closing");
     this.#loom.closeSync();
   }
 
@@ -258,21 +251,6 @@ export class WasmLoom implements Disposable, AsyncDisposable {
   /** As {@linkcode WasmLoom.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  /** Waits until the program is not in the middle of a call: promises run only then. */
-  async #quiet(what: string): Promise<void> {
-    if (this.#program.frames.any) await Promise.resolve();
-    this.#expectQuiet(what);
-  }
-
-  #expectQuiet(what: string): void {
-    if (!this.#program.frames.any) return;
-    throw new LoomError(
-      "BUSY",
-      `The program is in the middle of a call, and ${what} has to wait until that returns: ` +
-        `half of its state is on its stack.`,
-    );
   }
 }
 

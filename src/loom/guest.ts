@@ -15,6 +15,8 @@ export interface Lodging {
 }
 
 export interface Guest {
+  /** Whether it is in the middle of a call: then half of its state is on its stack. */
+  readonly isBusy: boolean;
   /** Starts, and says which memory is to be the loom. */
   start(lodging: Lodging): Protocol<WebAssembly.Memory>;
   /** Its state besides the memory, for a save that begins now. */

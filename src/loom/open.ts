@@ -43,7 +43,7 @@ export class OpenLoom {
     readonly storage: Storage,
     readonly directory: OpenDirectory,
     private readonly loaded: LoadedRegion,
-    private readonly guest?: Guest,
+    readonly guest?: Guest,
   ) {
     this.region = loaded.region;
     this.freeSpace = new FreeSpace(this.region);

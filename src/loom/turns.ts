@@ -1,8 +1,13 @@
 /**
  * One thing at a time: what runs off the thread waits for its turn, and what runs
- * in the call is refused while something is under way.
+ * in the call is refused while something is under way. What concerns a guest waits,
+ * or is refused, while that is in the middle of a call.
  */
 import { LoomError } from "../errors.ts";
+import type { Guest } from "./guest.ts";
+
+/** Who must be at rest when an action begins. */
+type Resting = Pick<Guest, "isBusy">;
 
 export class Turns {
   /** What runs now. */
@@ -19,7 +24,7 @@ export class Turns {
   }
 
   /** Runs an action off the thread, after those that were asked for before it. */
-  take<T>(name: string, action: () => Promise<T>): Promise<T> {
+  take<T>(name: string, action: () => Promise<T>, guest?: Resting): Promise<T> {
     const isFirst = this.#waiting++ === 0 && !this.#active;
     const before = this.#last;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -28,6 +33,7 @@ export class Turns {
     const act = async () => {
       this.#active = name;
       try {
+        expectRest(guest, name);
         return await action();
       } finally {
         this.#active = undefined;
@@ -35,8 +41,9 @@ export class Turns {
         resolve();
       }
     };
-    // What is first in line starts in this very call, and so sees memory as it is.
-    return isFirst ? act() : before.then(act);
+    // What is first in line starts in this very call, and so sees memory as it is. No
+    // promise runs on top of a call of the guest's: what waits for one waits for its end.
+    return isFirst && !guest?.isBusy ? act() : before.then(act);
   }
 
   /**
@@ -44,7 +51,8 @@ export class Turns {
    *
    * @throws {LoomError} `BUSY` while anything is under way
    */
-  takeSync<T>(name: string, action: () => T): T {
+  takeSync<T>(name: string, action: () => T, guest?: Resting): T {
+    expectRest(guest, name);
     if (this.#active || this.#waiting > 0) {
       throw new LoomError(
         "BUSY",
@@ -60,4 +68,13 @@ export class Turns {
       this.#active = undefined;
     }
   }
+}
+
+function expectRest(guest: Resting | undefined, name: string): void {
+  if (!guest?.isBusy) return;
+  throw new LoomError(
+    "BUSY",
+    `The program is in the middle of a call, and ${name} has to wait until that returns: ` +
+      `half of its state is on its stack.`,
+  );
 }

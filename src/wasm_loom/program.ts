@@ -30,7 +30,7 @@ export type WasmStart = (
 ) => Started | Promise<Started>;
 
 export class WasmProgram implements Guest {
-  readonly frames: Frames = new Frames();
+  readonly #frames = new Frames();
   /** Whether nothing was ever saved: set once it has started. */
   created = true;
   #instance?: Started;
@@ -49,13 +49,17 @@ export class WasmProgram implements Guest {
     return this.#instance!;
   }
 
+  get isBusy(): boolean {
+    return this.#frames.any;
+  }
+
   *start(lodging: Lodging): Protocol<WebAssembly.Memory> {
     const record = this.#expectOwn(lodging);
     this.created = record === undefined && !lodging.hasPages;
     this.#directory = lodging.directory;
     const { module, sha256 } = this.source;
     let imports: WebAssembly.Imports = {};
-    const watch = (given: WebAssembly.Imports) => imports = this.frames.wrap(module, given);
+    const watch = (given: WebAssembly.Imports) => imports = this.#frames.wrap(module, given);
     const instance = typeof this.imports === "function"
       ? yield* startWith(this.imports, module, watch, lodging.directory)
       : yield* instantiate(module, watch(this.imports), lodging.directory);
