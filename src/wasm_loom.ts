@@ -51,7 +51,7 @@ const OPEN = Symbol("open");
  * program left it, and {@linkcode WasmLoom.rollback} goes back to the last save.
  *
  * References can't be saved, but for tables' entries that are no objects and no
- * functions. A program that changed one is refused the save with `UNSUPPORTED`, and
+ * functions, 16 MiB of them at most. A program that changed one is refused the save with `UNSUPPORTED`, and
  * nothing is lost. What can't be seen isn't saved either: what
  * JavaScript keeps for the program (objects behind its handles, open files, timers),
  * what other instances keep, segments that were dropped, the bits of a NaN in a global.

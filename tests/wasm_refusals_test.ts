@@ -89,3 +89,32 @@ test("what V8 and the program itself have to say comes as it is", async (directo
   // The directory was given back each time.
   Loom.openSync(directory, { size: WASM_PAGE }).closeSync();
 });
+
+test("more beside the memory than a save can carry is refused, and the last save stays", async (directory) => {
+  const bytes = assemble(`(memory (export "memory") 1) (table $held 2 externref)
+    (func (export "put") (param i32 externref) (table.set $held (local.get 0) (local.get 1)))
+    (func (export "at") (param i32) (result externref) (table.get $held (local.get 0)))`);
+  type Calls = { put(at: number, value: unknown): void; at(at: number): unknown };
+  {
+    await using loom = await WasmLoom.open(directory, bytes);
+    const { put, at } = loom.instance.exports as unknown as Calls;
+    const memory = new Uint8Array(loom.memory.buffer);
+    put(0, "kept");
+    memory[0] = 1;
+    loom.saveSync();
+    memory[0] = 2;
+    const tooMuch = ["x".repeat(17 << 20), "\u00e9".repeat(9 << 20), "x".repeat(2 ** 29 - 25)];
+    for (const text of tooMuch) {
+      put(1, text);
+      assertEquals(codeOf(() => loom.saveSync()), "UNSUPPORTED");
+      assertEquals((await assertRejects(() => loom.save(), LoomError)).code, "UNSUPPORTED");
+    }
+    loom.rollbackSync();
+    assertEquals([at(0), at(1), memory[0]], ["kept", null, 1]);
+    put(1, "x".repeat(15 << 20));
+    loom.saveSync();
+  }
+  using loom = WasmLoom.openSync(directory, bytes);
+  const { at } = loom.instance.exports as unknown as Calls;
+  assertEquals([at(0), (at(1) as string).length], ["kept", 15 << 20]);
+});

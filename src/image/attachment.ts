@@ -30,7 +30,7 @@ const HEADER_WORDS = 9;
 const MAGIC = 0x68637461;
 const VERSION = 1;
 /** An attachment is held in memory, and written whole. */
-const LIMIT_BYTES = 1 << 24;
+export const LIMIT_BYTES = 1 << 24;
 
 /**
  * What makes an attachment valid: that a patch with this checksum is applied, that the

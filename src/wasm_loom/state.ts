@@ -4,6 +4,7 @@
  * must be as they were when the program started; and tables.
  */
 import { LoomError } from "../errors.ts";
+import { LIMIT_BYTES } from "../image/attachment.ts";
 import { WASM_PAGE_SIZE } from "../layout.ts";
 import type { ProgramSource, Reachable } from "./source.ts";
 import { FixedTable, type KeptTable } from "./tables.ts";
@@ -93,7 +94,7 @@ export class WasmState {
       globals: Object.fromEntries(globals),
       tables,
     };
-    return new TextEncoder().encode(JSON.stringify(record));
+    return encoded(record);
   }
 
   /** Gives globals and tables the values that were kept, and references those of the start. */
@@ -169,6 +170,26 @@ function changed(what: string): LoomError {
     `The program has changed its ${what}, and a save can't keep references to functions and ` +
       `objects. Nothing was saved. A program that is to survive must leave it as it was when ` +
       `the program began, or put it back before a save.`,
+  );
+}
+
+/** A record as bytes: no more of them than can be read again. */
+function encoded(record: ProgramRecord): Uint8Array<ArrayBuffer> {
+  let length = 0;
+  for (const { entries } of Object.values(record.tables)) {
+    for (const [, , text] of entries) length += text.length;
+  }
+  // What is longer as text is longer as bytes, and may be too long to be made into them.
+  if (length <= LIMIT_BYTES) {
+    const bytes = new TextEncoder().encode(JSON.stringify(record));
+    if (bytes.length <= LIMIT_BYTES) return bytes;
+    length = bytes.length;
+  }
+  throw new LoomError(
+    "UNSUPPORTED",
+    `What the program has in globals and tables takes ${length} bytes to keep, and a save carries ` +
+      `${LIMIT_BYTES} at most besides memory. Nothing was saved: let the program give up ` +
+      `some of the values, or roll back.`,
   );
 }
 
