@@ -51,10 +51,11 @@ const OPEN = Symbol("open");
  * program left it, and {@linkcode WasmLoom.rollback} goes back to the last save.
  *
  * References can't be saved, but for tables' entries that are no objects and no
- * functions, 16 MiB of them at most. A program that changed one is refused the save with `UNSUPPORTED`, and
- * nothing is lost. What can't be seen isn't saved either: what
- * JavaScript keeps for the program (objects behind its handles, open files, timers),
- * what other instances keep, segments that were dropped, the bits of a NaN in a global.
+ * functions, 16 MiB of them at most. A program that changed one is refused the save with
+ * `UNSUPPORTED`, and nothing is lost; a module that changes structs or arrays is not opened.
+ * What can't be seen isn't saved either: what JavaScript keeps for the program (objects
+ * behind its handles, open files, timers), what other instances keep, segments that were
+ * dropped, the bits of a NaN in a global.
  * Calls that reach an instance through a table or another instance, and from there
  * JavaScript that isn't an import of this one, are not noticed as calls.
  *
@@ -65,7 +66,7 @@ const OPEN = Symbol("open");
  * where the JavaScript keeps views of it, it must be large enough from the start.
  *
  * A compiled module gives away only what it exports or imports: if it has mutable
- * globals of its own, give its bytes.
+ * globals of its own, or structs and arrays, give its bytes.
  *
  * ```ts
  * import { WasmLoom } from "../mod.ts";

@@ -6,6 +6,7 @@ import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/asser
 import { createHash } from "node:crypto";
 import { LoomError } from "../mod.ts";
 import { type ModuleShape, readModule } from "../src/wasm_loom/module.ts";
+import { body, moduleOf, section } from "./support/binary.ts";
 import { PROGRAMS } from "./support/programs.ts";
 import { Random } from "./support/random.ts";
 import { assemble } from "./support/wat.ts";
@@ -74,6 +75,7 @@ Deno.test("what a module keeps its state in is found, imported or not, exported 
     ],
     starts: true,
     changesTables: false,
+    changesObjects: false,
     dropsSegments: false,
   });
   assertEquals(sha256, createHash("sha256").update(EVERYTHING).digest("hex"));
@@ -209,11 +211,32 @@ Deno.test("instructions that change tables or drop segments are seen, and no oth
   assertEquals(effects(others), [false, false]);
 });
 
+Deno.test("instructions that change structs and arrays are seen, and no others", () => {
+  const effects = (...instruction: number[]) => {
+    const { shape } = readModule(moduleOf(section(10, 1, ...body(...instruction))));
+    return [shape.changesTables, shape.changesObjects, shape.dropsSegments];
+  };
+  const changes = [0x05, 0x0e, 0x10, 0x11, 0x12, 0x13];
+  for (let which = 0; which <= 0x1e; which++) {
+    // Its numbers, and what the longest kind of them takes.
+    const takesFour = which === 0x18 || which === 0x19;
+    const takesTwo = which >= 2 && which <= 5 || which >= 8 && which <= 10 ||
+      which >= 0x11 && which <= 0x13;
+    const takesNone = which === 0x0f || which >= 0x1a;
+    const numbers = Array(takesFour ? 4 : takesTwo ? 2 : takesNone ? 0 : 1).fill(0x26);
+    const expected = [false, changes.includes(which), false];
+    assertEquals(effects(0xfb, which, ...numbers), expected, `0xfb ${which}`);
+  }
+  assertEquals(effects(0xfb, 0x1f), [true, true, true]);
+  assertEquals(effects(0x41, 0x05, 0x1a), [false, false, false]);
+});
+
 for (const [name, bytes] of Object.entries(PROGRAMS)) {
   Deno.test(`every instruction of a program is known. ${name}`, () => {
     const { shape, bytes: rewritten } = readModule(bytes);
     // What isn't known would count as a change.
-    assertEquals([shape.changesTables, shape.dropsSegments], [false, false]);
+    const { changesTables, changesObjects, dropsSegments } = shape;
+    assertEquals([changesTables, changesObjects, dropsSegments], [false, false, false]);
     assertEquals(shape.memories.length, 1);
     const module = new WebAssembly.Module(rewritten);
     const kinds = new Map(

@@ -1,6 +1,7 @@
 /** What programs are refused, because no loom can keep it, and what V8 refuses itself. */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Loom, LoomError, WasmLoom, type WasmLoomOptions } from "../mod.ts";
+import { body, moduleOf, named, section } from "./support/binary.ts";
 import { codeOf } from "./support/codes.ts";
 import { testInDirectory as test } from "./support/temporary.ts";
 import { WASM_PAGE } from "./support/wasm_kinds.ts";
@@ -117,4 +118,45 @@ test("more beside the memory than a save can carry is refused, and the last save
   using loom = WasmLoom.openSync(directory, bytes);
   const { at } = loom.instance.exports as unknown as Calls;
   assertEquals([at(0), (at(1) as string).length], ["kept", 15 << 20]);
+});
+
+/** Counts in the only element of an array, which an immutable global holds. */
+const ARRAY_COUNTER = moduleOf(
+  section(1, 2, 0x5e, 0x7f, 1, 0x60, 0, 1, 0x7f),
+  section(3, 1, 1),
+  section(5, 1, 0, 1),
+  // (global (ref 0) (array.new 0 (i32.const 1) (array length: i32.const 1)))
+  section(6, 1, 0x64, 0, 0, 0x41, 0, 0x41, 1, 0xfb, 6, 0, 0x0b),
+  section(7, 2, ...named("memory", 2, 0), ...named("next", 0, 0)),
+  section(
+    10,
+    1,
+    ...body(
+      ...[0x23, 0, 0x41, 0], // global.get, i32.const
+      ...[0x23, 0, 0x41, 0, 0xfb, 0x0b, 0, 0x41, 1, 0x6a], // array.get, plus 1
+      ...[0xfb, 0x0e, 0], // array.set
+      ...[0x23, 0, 0x41, 0, 0xfb, 0x0b, 0], // array.get
+    ),
+  ),
+);
+
+/** Has such an array too, and never changes it. */
+const ARRAY_READER = moduleOf(
+  section(1, 2, 0x5e, 0x7f, 1, 0x60, 0, 1, 0x7f),
+  section(3, 1, 1),
+  section(5, 1, 0, 1),
+  section(6, 1, 0x64, 0, 0, 0x41, 7, 0x41, 1, 0xfb, 6, 0, 0x0b),
+  section(7, 2, ...named("memory", 2, 0), ...named("get", 0, 0)),
+  section(10, 1, ...body(0x23, 0, 0x41, 0, 0xfb, 0x0b, 0)),
+);
+
+test("a program that changes structs or arrays is refused: no memory holds them", async (directory) => {
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(ARRAY_COUNTER));
+  const next = exports.next as () => number;
+  assertEquals([next(), next()], [1, 2]);
+  assertEquals(codeOf(() => WasmLoom.openSync(directory, ARRAY_COUNTER)), "UNSUPPORTED");
+  const opening = () => WasmLoom.open(directory, ARRAY_COUNTER);
+  assertEquals((await assertRejects(opening, LoomError)).code, "UNSUPPORTED");
+  using loom = WasmLoom.openSync(directory, ARRAY_READER);
+  assertEquals((loom.instance.exports.get as () => number)(), 7);
 });

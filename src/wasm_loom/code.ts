@@ -9,6 +9,8 @@ import { malformed, type WasmReader } from "./reader.ts";
 export interface CodeEffects {
   /** Whether one may change a table: set, grow, fill, copy or init. */
   changesTables: boolean;
+  /** Whether one may change a struct or an array, which lie on V8's own heap. */
+  changesObjects: boolean;
   /** Whether one drops a segment, so that it can't be used again. */
   dropsSegments: boolean;
 }
@@ -116,6 +118,9 @@ const PREFIXED: Record<number, Uint8Array> = {
 const FIRST_PREFIX = 0xfb;
 const END = 0x0b;
 const TABLE_SET = 0x26;
+const GARBAGE_COLLECTED = 0xfb;
+/** struct.set, array.set, array.fill, array.copy, array.init. */
+const OBJECT_CHANGES = new Set([0x05, 0x0e, 0x10, 0x11, 0x12, 0x13]);
 const BULK = 0xfc;
 const DATA_DROP = 0x09;
 const ELEM_DROP = 0x0d;
@@ -141,7 +146,7 @@ export function readBody(body: WasmReader, effects: CodeEffects): void {
   while (!body.done) {
     code = skipInstruction(body, effects);
     if (code !== undefined) continue;
-    effects.changesTables = effects.dropsSegments = true;
+    effects.changesTables = effects.changesObjects = effects.dropsSegments = true;
     return;
   }
   if (code !== END) throw malformed("a function has no end", body.at);
@@ -149,7 +154,7 @@ export function readBody(body: WasmReader, effects: CodeEffects): void {
 
 /** Reads a constant expression, up to its end. */
 export function skipExpression(reader: WasmReader): void {
-  const effects = { changesTables: false, dropsSegments: false };
+  const effects = { changesTables: false, changesObjects: false, dropsSegments: false };
   for (;;) {
     const start = reader.at;
     const code = skipInstruction(reader, effects);
@@ -165,6 +170,7 @@ function skipInstruction(reader: WasmReader, effects: CodeEffects): number | und
   if (code >= FIRST_PREFIX && code in PREFIXED) {
     const which = reader.u32();
     follows = PREFIXED[code][which] ?? Follows.Unknown;
+    if (code === GARBAGE_COLLECTED && OBJECT_CHANGES.has(which)) effects.changesObjects = true;
     if (code === BULK) {
       if (TABLE_CHANGES.has(which)) effects.changesTables = true;
       if (which === DATA_DROP || which === ELEM_DROP) effects.dropsSegments = true;

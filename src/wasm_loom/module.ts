@@ -117,7 +117,11 @@ class Parts {
   /** The immutable ones too: they count. */
   readonly globals: (GlobalShape & { mutable: boolean })[] = [];
   readonly exportNames = new Set<string>();
-  readonly effects: CodeEffects = { changesTables: false, dropsSegments: false };
+  readonly effects: CodeEffects = {
+    changesTables: false,
+    changesObjects: false,
+    dropsSegments: false,
+  };
   starts = false;
 
   get shape(): ModuleShape {

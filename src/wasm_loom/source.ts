@@ -31,9 +31,8 @@ export interface ProgramSource {
 export async function sourceOf(module: WasmModule): Promise<ProgramSource> {
   if (module instanceof WebAssembly.Module) return sourceOfCompiled(module);
   const bytes = module instanceof URL ? await download(module) : bytesOf(module);
-  const { shape, sha256, bytes: whole } = readModule(bytes);
-  const memory = theOnly(shape.memories);
-  return { ...shape, memory, sha256, module: await WebAssembly.compile(whole) };
+  const { source, whole } = read(bytes);
+  return { ...source, module: await WebAssembly.compile(whole) };
 }
 
 /** Reads and compiles in this call. */
@@ -47,9 +46,21 @@ export function sourceOfSync(module: WasmModule): ProgramSource {
     );
   }
   const bytes = module instanceof URL ? readSync(module) : bytesOf(module);
+  const { source, whole } = read(bytes);
+  return { ...source, module: new WebAssembly.Module(whole) };
+}
+
+/** What is known of a module, and the bytes to compile. */
+function read(bytes: Uint8Array) {
   const { shape, sha256, bytes: whole } = readModule(bytes);
-  const memory = theOnly(shape.memories);
-  return { ...shape, memory, sha256, module: new WebAssembly.Module(whole) };
+  if (shape.changesObjects) {
+    throw new LoomError(
+      "UNSUPPORTED",
+      "The module changes structs or arrays (or has instructions that are not known), and " +
+        "these lie in no memory that could be saved. Compile the program for linear memory.",
+    );
+  }
+  return { source: { ...shape, memory: theOnly(shape.memories), sha256 }, whole };
 }
 
 function readSync(url: URL): Uint8Array {
