@@ -8,11 +8,11 @@ import type { Guest, Lodging } from "../loom/guest.ts";
 import { perform, type Protocol } from "../protocol.ts";
 import { growTo } from "../region/wasm_memory.ts";
 import { Frames } from "./imports.ts";
-import type { ProgramSource, Reachable } from "./source.ts";
+import { Reach, type Started } from "./reach.ts";
+import { expectOne, type ProgramSource } from "./source.ts";
 import { decodeRecord, type ProgramRecord, WasmState } from "./state.ts";
 
-/** An instance, or what is like one: its exports are all that is needed. */
-export type Started = Pick<WebAssembly.Instance, "exports">;
+export type { Started };
 
 /**
  * Starts a program with the JavaScript that came with it, for what can't be handed
@@ -63,18 +63,10 @@ export class WasmProgram implements Guest {
     const instance = typeof this.imports === "function"
       ? yield* startWith(this.imports, module, watch, lodging.directory)
       : yield* instantiate(module, watch(this.imports), lodging.directory);
-    const reach = ({ exportName, imported }: Reachable) =>
-      exportName === undefined
-        ? imports[imported!.module]?.[imported!.name]
-        : instance?.exports?.[exportName];
-    const memory = reach(this.source.memory);
-    if (!(memory instanceof WebAssembly.Memory)) {
-      throw new LoomError(
-        "BAD_OPTION",
-        "What the function that starts the program returned is no instance of the module " +
-          "that it was given, and doesn't have its exports either.",
-      );
-    }
+    const reach = new Reach(instance, imports);
+    const memories = new Set(this.source.memories.map((part) => reach.memory(part)));
+    expectOne(memories.size);
+    const [memory] = memories;
     if (record) growTo(memory, record.memoryPages * WASM_PAGE_SIZE, lodging.directory);
     this.#instance = instance;
     this.#state = new WasmState(sha256, memory, this.source, reach);

@@ -4,22 +4,18 @@
  * no loom can hold.
  */
 import { fromSystem, LoomError } from "../errors.ts";
-import { type ImportName, readModule, type ValueType } from "./module.ts";
+import { readModule, type ValueType } from "./module.ts";
+import type { Reachable } from "./reach.ts";
 import { sha256 } from "./sha256.ts";
 
 /** A WebAssembly module: its bytes, where they are, or compiled. */
 export type WasmModule = URL | BufferSource | WebAssembly.Module;
 
-/** Under which names a part of the state is reached: one is enough. */
-export interface Reachable {
-  exportName?: string;
-  imported?: ImportName;
-}
-
 /** A compiled module, and what is known of it. */
 export interface ProgramSource {
   module: WebAssembly.Module;
-  memory: Reachable;
+  /** The only one; of a compiled module all names that it may have. */
+  memories: Reachable[];
   /** The mutable ones; of a compiled module all, their types unknown. */
   globals: (Reachable & { type?: ValueType })[];
   tables: Reachable[];
@@ -60,7 +56,8 @@ function read(bytes: Uint8Array) {
         "these lie in no memory that could be saved. Compile the program for linear memory.",
     );
   }
-  return { source: { ...shape, memory: theOnly(shape.memories), sha256 }, whole };
+  expectOne(shape.memories.length);
+  return { source: { ...shape, sha256 }, whole };
 }
 
 function readSync(url: URL): Uint8Array {
@@ -97,12 +94,12 @@ function bytesOf(module: unknown): Uint8Array {
   );
 }
 
-function theOnly<T>(memories: T[]): T {
-  if (memories.length === 1) return memories[0];
+/** @throws {LoomError} `UNSUPPORTED` */
+export function expectOne(memories: number): void {
+  if (memories === 1) return;
   throw new LoomError(
     "UNSUPPORTED",
-    `The module has ${memories.length} memories; a loom is the memory of one that has ` +
-      `exactly one.`,
+    `The module has ${memories} memories; a loom is the memory of one that has exactly one.`,
   );
 }
 
@@ -114,8 +111,8 @@ function sourceOfCompiled(module: WebAssembly.Module): ProgramSource {
     ...exports.filter(({ kind }) => kind === wanted).map(({ name }) => ({ exportName: name })),
     ...imports.filter(({ kind }) => kind === wanted).map((imported) => ({ imported })),
   ];
-  const [memory] = parts("memory");
-  if (!memory) {
+  const memories = parts("memory");
+  if (memories.length === 0) {
     throw new LoomError(
       "UNSUPPORTED",
       `The compiled module neither exports nor imports a memory, so that none can be reached. ` +
@@ -123,5 +120,11 @@ function sourceOfCompiled(module: WebAssembly.Module): ProgramSource {
     );
   }
   const identity = sha256(JSON.stringify([imports, exports]));
-  return { module, memory, globals: parts("global"), tables: parts("table"), sha256: identity };
+  return {
+    module,
+    memories,
+    globals: parts("global"),
+    tables: parts("table"),
+    sha256: identity,
+  };
 }

@@ -6,7 +6,8 @@
 import { LoomError } from "../errors.ts";
 import { LIMIT_BYTES } from "../image/attachment.ts";
 import { WASM_PAGE_SIZE } from "../layout.ts";
-import type { ProgramSource, Reachable } from "./source.ts";
+import { nameOf, type Reach, type Reachable } from "./reach.ts";
+import type { ProgramSource } from "./source.ts";
 import { FixedTable, type KeptTable } from "./tables.ts";
 
 /** What a save keeps of an instance, as JSON. */
@@ -44,27 +45,27 @@ export class WasmState {
   readonly #tables: { name: string; table: FixedTable }[] = [];
 
   /**
-   * Looks at an instance that was just made. `reach` finds a part of it.
+   * Looks at an instance that was just made.
    *
-   * @throws {LoomError} `UNSUPPORTED`
+   * @throws {LoomError} `UNSUPPORTED`, `BAD_OPTION`
    */
   constructor(
     private readonly sha256: string,
     readonly memory: WebAssembly.Memory,
     { globals, tables }: Pick<ProgramSource, "globals" | "tables">,
-    reach: (part: Reachable) => unknown,
+    reach: Reach,
   ) {
-    for (const part of globals) {
-      const [global, name] = [reach(part) as WebAssembly.Global, nameOf(part)];
+    for (
+      const [name, global, { type }] of named("global", globals, (part) => reach.global(part))
+    ) {
+      const value = readable(`global "${name}"`, () => global.value);
       // A global of a compiled module may be one that never changes.
-      if (part.type === undefined && !isMutable(global)) continue;
-      const value = readable(`mutable global "${name}"`, () => global.value);
-      const type = part.type ?? (TYPES[typeof value] ?? "reference");
-      if (type in BITS) this.#numbers.push({ name, type, global });
+      if (type === undefined && !isMutable(global, value)) continue;
+      const kept = type ?? (TYPES[typeof value] ?? "reference");
+      if (kept in BITS) this.#numbers.push({ name, type: kept, global });
       else this.#references.push({ name, global, value });
     }
-    for (const part of tables) {
-      const [table, name] = [reach(part) as WebAssembly.Table, nameOf(part)];
+    for (const [name, table] of named("table", tables, (part) => reach.table(part))) {
       const fixed = readable(`table "${name}"`, () => new FixedTable(name, table));
       this.#tables.push({ name, table: fixed });
     }
@@ -79,9 +80,11 @@ export class WasmState {
     for (const { name, global, value } of this.#references) {
       if (global.value !== value) throw changed(`global "${name}"`);
     }
-    const globals = this.#numbers.map(({ name, type, global }) =>
-      [name, [type, BITS[type].read(global.value)]] as [string, [string, string]]
-    );
+    const globals = this.#numbers.map(({ name, type, global }): [string, [string, string]] => {
+      const { value } = global;
+      if (!isNumber(type, value)) throw changed(`global "${name}"`);
+      return [name, [type, BITS[type].read(value)]];
+    });
     const tables: ProgramRecord["tables"] = {};
     for (const { name, table } of this.#tables) {
       const kept = table.read();
@@ -136,13 +139,36 @@ function inView<T>(
 /** How numbers of a type that isn't known are kept. */
 const TYPES: Record<string, string> = { number: "f64", bigint: "i64" };
 
-function nameOf({ exportName, imported }: Reachable): string {
-  return exportName ?? `${imported!.module}.${imported!.name}`;
+/** Whether a value still is what it is kept as: where the type isn't known it may not be. */
+function isNumber(type: string, value: unknown): boolean {
+  if (type !== "i64") return typeof value === "number";
+  return typeof value === "bigint" && BigInt.asIntN(64, value) === value;
 }
 
-function isMutable(global: WebAssembly.Global): boolean {
+/** The parts of a kind, each once, under names that tell them apart. */
+function named<P extends Reachable, T>(
+  kind: string,
+  parts: P[],
+  find: (part: P) => T | undefined,
+): [name: string, found: T, part: P][] {
+  const all = new Map<string, [string, T, P]>();
+  for (const part of parts) {
+    const [name, found] = [nameOf(part), find(part)];
+    if (found === undefined) continue;
+    if ((all.get(name)?.[1] ?? found) !== found) {
+      throw new LoomError(
+        "UNSUPPORTED",
+        `The compiled module has two ${kind}s by the name of "${name}", and one would be ` +
+          `saved as the other. Nothing was changed: give the bytes of the module.`,
+      );
+    }
+    all.set(name, [name, found, part]);
+  }
+  return [...all.values()];
+}
+
+function isMutable(global: WebAssembly.Global, value: unknown): boolean {
   try {
-    const { value } = global;
     global.value = value;
     return true;
   } catch (error) {
@@ -158,7 +184,7 @@ function readable<T>(what: string, read: () => T): T {
     throw new LoomError(
       "UNSUPPORTED",
       `The ${what} is of a type that JavaScript can't read, so that it could not be kept. ` +
-        `Compile the program without it.`,
+        `Compile the program without it, or give the bytes of the module if it never changes.`,
       { cause },
     );
   }
@@ -167,9 +193,9 @@ function readable<T>(what: string, read: () => T): T {
 function changed(what: string): LoomError {
   return new LoomError(
     "UNSUPPORTED",
-    `The program has changed its ${what}, and a save can't keep references to functions and ` +
-      `objects. Nothing was saved. A program that is to survive must leave it as it was when ` +
-      `the program began, or put it back before a save.`,
+    `The program has changed its ${what}, which is a reference, and a save can't keep that. ` +
+      `Nothing was saved. A program that is to survive must leave it as it was when the ` +
+      `program began, or put it back before a save.`,
   );
 }
 
