@@ -24,8 +24,8 @@ export type { Started, WasmModule, WasmStart };
 export interface WasmLoomOptions extends Omit<LoomOptions, "size" | "memory" | "shared"> {
   /**
    * Takes a directory over that belongs to another module: it gets that one's memory,
-   * and the values of globals that have the same name and type. From the next save
-   * on the directory is this module's.
+   * and the values of globals that have the same name and type, or, where neither exports
+   * them, the same number and type. From the next save on the directory is this module's.
    *
    * @default {false}
    */
@@ -114,8 +114,8 @@ export class WasmLoom implements Disposable, AsyncDisposable {
    * @param imports as for `WebAssembly.instantiate`; a memory among them is used. Or a
    * function that starts the program with the JavaScript that came with it
    * @throws {LoomError} `MODULE`: it belongs to another; `UNSUPPORTED`: the program has
-   * state that can't be kept; `TOO_BIG`: its memory can't grow to what was saved; as
-   * {@linkcode Loom.open} otherwise. What the program throws, or V8, comes as it is.
+   * state that can't be kept, or no memory; `TOO_BIG`: its memory can't grow to what was
+   * saved; as {@linkcode Loom.open} otherwise. What the program throws, or V8, comes as it is.
    */
   static async open(
     directory: string | URL,

@@ -23,7 +23,8 @@ export class Frames {
    * @throws {LoomError} `UNSUPPORTED`
    */
   wrap(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Imports {
-    const wrapped: WebAssembly.Imports = {};
+    // With nothing inherited, which the names of imports could be mistaken for.
+    const wrapped: WebAssembly.Imports = Object.create(null);
     for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
       const values = imports?.[from];
       if (values === null || typeof values !== "object" && typeof values !== "function") {

@@ -58,7 +58,7 @@ export class WasmProgram implements Guest {
     this.created = record === undefined && !lodging.hasPages;
     this.#directory = lodging.directory;
     const { module, sha256 } = this.source;
-    let imports: WebAssembly.Imports = {};
+    let imports: WebAssembly.Imports = Object.create(null);
     const watch = (given: WebAssembly.Imports) => imports = this.#frames.wrap(module, given);
     const instance = typeof this.imports === "function"
       ? yield* startWith(this.imports, module, watch, lodging.directory)
@@ -68,6 +68,7 @@ export class WasmProgram implements Guest {
     expectOne(memories.size);
     const [memory] = memories;
     if (record) growTo(memory, record.memoryPages * WASM_PAGE_SIZE, lodging.directory);
+    expectPages(memory);
     this.#instance = instance;
     this.#state = new WasmState(sha256, memory, this.source, reach);
     this.#first = decodeRecord(this.#state.read(), lodging.directory);
@@ -99,6 +100,15 @@ export class WasmProgram implements Guest {
       { path: directory },
     );
   }
+}
+
+function expectPages(memory: WebAssembly.Memory): void {
+  if (memory.buffer.byteLength > 0) return;
+  throw new LoomError(
+    "UNSUPPORTED",
+    "The program's memory has no page when it has started, and a loom has one at least. " +
+      "Nothing was changed: give it an initial page.",
+  );
 }
 
 type Outcome = { instance: Started } | { error: unknown };

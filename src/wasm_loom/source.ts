@@ -84,6 +84,13 @@ async function download(url: URL): Promise<Uint8Array> {
 }
 
 function bytesOf(module: unknown): Uint8Array {
+  const buffer = ArrayBuffer.isView(module) ? module.buffer : module;
+  if (buffer instanceof ArrayBuffer && buffer.detached) {
+    throw new LoomError(
+      "BAD_OPTION",
+      "The module's bytes are not there any more: their buffer was transferred. Give a copy.",
+    );
+  }
   if (ArrayBuffer.isView(module)) {
     return new Uint8Array(module.buffer, module.byteOffset, module.byteLength);
   }

@@ -78,38 +78,42 @@ export class WasmState {
    */
   read(): Uint8Array<ArrayBuffer> {
     for (const { name, global, value } of this.#references) {
-      if (global.value !== value) throw changed(`global "${name}"`);
+      if (!Object.is(global.value, value)) throw changed(`global "${name}"`);
     }
     const globals = this.#numbers.map(({ name, type, global }): [string, [string, string]] => {
       const { value } = global;
       if (!isNumber(type, value)) throw changed(`global "${name}"`);
       return [name, [type, BITS[type].read(value)]];
     });
-    const tables: ProgramRecord["tables"] = {};
-    for (const { name, table } of this.#tables) {
-      const kept = table.read();
-      if (kept) tables[name] = kept;
-    }
+    const tables = this.#tables.map(({ name, table }) => [name, table.read()] as const)
+      .filter((entry): entry is [string, KeptTable] => entry[1] !== undefined);
     const record: ProgramRecord = {
       version: VERSION,
       module: this.sha256,
       memoryPages: this.memory.buffer.byteLength / WASM_PAGE_SIZE,
       globals: Object.fromEntries(globals),
-      tables,
+      tables: Object.fromEntries(tables),
     };
     return encoded(record);
   }
 
-  /** Gives globals and tables the values that were kept, and references those of the start. */
+  /**
+   * Gives globals and tables the values that were kept, and references those of the start.
+   *
+   * @throws {LoomError} `MODULE` where they don't fit
+   */
   restore({ globals, tables }: ProgramRecord): void {
     for (const { name, type, global } of this.#numbers) {
-      const [keptType, bits] = globals[name] ?? [];
-      if (keptType === type) global.value = BITS[type].value(bits!);
+      const [keptType, bits] = own(globals, name) ?? [];
+      if (keptType !== type) continue;
+      fitting(`global "${name}"`, () => global.value = BITS[type].value(bits!));
     }
     for (const { global, value } of this.#references) {
-      if (global.value !== value) global.value = value;
+      if (!Object.is(global.value, value)) global.value = value;
     }
-    for (const { name, table } of this.#tables) table.restore(tables[name]);
+    for (const { name, table } of this.#tables) {
+      fitting(`table "${name}"`, () => table.restore(own(tables, name)));
+    }
   }
 }
 
@@ -190,6 +194,26 @@ function readable<T>(what: string, read: () => T): T {
   }
 }
 
+/** What is kept under a name, which may be one that every object has. */
+function own<T>(kept: Record<string, T>, name: string): T | undefined {
+  return Object.hasOwn(kept, name) ? kept[name] : undefined;
+}
+
+/** Puts back what was kept, by this module or, where one is upgraded, by another. */
+function fitting(what: string, restore: () => void): void {
+  try {
+    restore();
+  } catch (cause) {
+    throw new LoomError(
+      "MODULE",
+      `What was saved of the ${what} doesn't fit the one that this module has: its type is ` +
+        `another, or its maximum smaller. No file was changed: open the directory with the ` +
+        `module that saved it, or give this one the type and maximum of that.`,
+      { cause },
+    );
+  }
+}
+
 function changed(what: string): LoomError {
   return new LoomError(
     "UNSUPPORTED",
@@ -219,6 +243,15 @@ function encoded(record: ProgramRecord): Uint8Array<ArrayBuffer> {
   );
 }
 
+/** Whether it is a record; the first ones had no tables. */
+function isRecord(value: ProgramRecord | null): value is ProgramRecord {
+  if (value?.version !== VERSION || typeof value.module !== "string") return false;
+  const { memoryPages, globals, tables } = value;
+  const isObject = (part: unknown) => typeof part === "object" && part !== null;
+  return Number.isSafeInteger(memoryPages) && memoryPages > 0 && isObject(globals) &&
+    isObject(tables ?? {});
+}
+
 /**
  * Reads what a save kept of a program.
  *
@@ -227,7 +260,7 @@ function encoded(record: ProgramRecord): Uint8Array<ArrayBuffer> {
 export function decodeRecord(bytes: Uint8Array, path: string): ProgramRecord {
   try {
     const record = JSON.parse(new TextDecoder().decode(bytes));
-    if (record?.version === VERSION) return record;
+    if (isRecord(record)) return { ...record, tables: record.tables ?? {} };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }

@@ -18,10 +18,13 @@ type Entry = Parameters<WebAssembly.Table["set"]>[1];
 export class FixedTable {
   /** What it held at the start. */
   readonly #first: unknown[];
+  /** Whether its entries can be null. */
+  readonly #takesNull: boolean;
 
   /** Looks at a table of a program that has just started. */
   constructor(private readonly name: string, private readonly table: WebAssembly.Table) {
     this.#first = this.#entries();
+    this.#takesNull = this.#growsByNull();
   }
 
   /**
@@ -31,6 +34,7 @@ export class FixedTable {
    */
   read(): KeptTable | undefined {
     const now = this.#entries();
+    if (!this.#takesNull && now.length > this.#first.length) throw this.#hasGrown();
     const entries: KeptTable["entries"] = [];
     for (const [index, value] of now.entries()) {
       const first = index < this.#first.length ? this.#first[index] : null;
@@ -47,6 +51,8 @@ export class FixedTable {
     const wanted = [...this.#first];
     for (const [index, type, text] of kept?.entries ?? []) wanted[index] = decode(type, text);
     for (const [index, value] of this.#entries().entries()) {
+      // What has no null can be given none, and stays.
+      if (!(index in wanted) && !this.#takesNull) continue;
       const entry = index in wanted ? wanted[index] : null;
       if (!Object.is(value, entry)) this.table.set(this.#index(index), entry as Entry);
     }
@@ -60,6 +66,26 @@ export class FixedTable {
   /** A number, as a table of its kind takes it. */
   #index(index: number): number {
     return (typeof this.table.length === "bigint" ? BigInt(index) : index) as number;
+  }
+
+  /** Only a table that takes null grows without being told by what: also by no entry. */
+  #growsByNull(): boolean {
+    try {
+      this.table.grow(this.#index(0));
+      return true;
+    } catch (error) {
+      if (error instanceof TypeError) return false;
+      throw error;
+    }
+  }
+
+  #hasGrown(): LoomError {
+    return new LoomError(
+      "UNSUPPORTED",
+      `The table "${this.name}" has grown, and its entries can't be null: it could not be made ` +
+        `so again. Nothing was saved. Open the directory again to go on from the last save, ` +
+        `and make the table large enough from the start.`,
+    );
   }
 
   #encode(value: unknown, index: number): [type: string, text: string] {
