@@ -60,7 +60,8 @@ export interface LoomErrorDetails {
 }
 
 /**
- * The only error that Loom throws, but for an AbortSignal's own reason.
+ * The only error that Loom throws of its own. An AbortSignal's reason comes as it is, and so
+ * does what is thrown by the program's own functions that Loom calls.
  *
  * ```ts
  * import { LoomError } from "../mod.ts";
