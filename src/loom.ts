@@ -57,7 +57,7 @@ const OPEN = Symbol("open");
 export class Loom implements Disposable, AsyncDisposable {
   /** Bytes per page. */
   readonly pageSize: number;
-  /** Whether the image was empty: this is the program's first start. */
+  /** Whether the image was empty: no page was saved, though an attachment may have been. */
   readonly created: boolean;
   /** What was done about a patch that the last process left. */
   readonly recovery: Readonly<Recovery>;
@@ -184,13 +184,17 @@ export class Loom implements Disposable, AsyncDisposable {
    */
   save(options: SaveOptions = {}): Saving {
     const progress = new SaveProgress();
-    const applied = this.#turns.take("a save", async () => {
-      this.#state.health.expectUsable();
+    const apply = async () => {
+      // Not at its turn: an array that is given is carried as it is in this call.
       const { signal, ...settings } = checkedSave(options);
-      const saving = this.#state.save({ ...settings, hold: true }, progress);
-      return await run(saving, signal, () => progress.canBeUndone);
-    }, this.#state.guest);
-    return savingOf(applied, progress);
+      return await this.#turns.take("a save", async () => {
+        this.#state.health.expectUsable();
+        signal?.throwIfAborted();
+        const saving = this.#state.save({ ...settings, hold: true }, progress);
+        return await run(saving, signal, () => progress.canBeUndone);
+      }, this.#state.guest);
+    };
+    return savingOf(apply(), progress);
   }
 
   /**

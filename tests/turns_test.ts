@@ -173,3 +173,37 @@ testInDirectory("what can't be carried undoes a save before it begins", async (d
   assert(loom.stats().dirtyPages >= PAGES);
   assertEquals((await loom.save()).written, PAGES);
 });
+
+testInDirectory(
+  "an array is carried as it is when the save is asked for",
+  async (directory) => {
+    {
+      await using loom = await Loom.open(directory, options);
+      fill(loom, 1);
+      const attachment = Uint8Array.of(1);
+      const first = loom.save();
+      const second = loom.save({ attachment });
+      attachment[0] = 2;
+      attachment.buffer.transfer();
+      await Promise.all([first, second]);
+      assertEquals(loom.attachment, Uint8Array.of(1));
+    }
+    using loom = Loom.openSync(directory, options);
+    assertEquals(loom.attachment, Uint8Array.of(1));
+  },
+);
+
+testInDirectory("a save that is aborted while it waits never begins", async (directory) => {
+  await using loom = await Loom.open(directory, options);
+  fill(loom, 1);
+  const abort = new AbortController();
+  let asked = 0;
+  const first = loom.save();
+  const second = loom.save({ signal: abort.signal, isFree: () => asked++ < 0 });
+  fill(loom, 2);
+  const reason = new Error("the program's own");
+  abort.abort(reason);
+  assertEquals(await second.catch((error) => error), reason);
+  await first;
+  assertEquals([asked, (await loom.save()).written], [0, PAGES]);
+});

@@ -14,9 +14,9 @@ export interface SaveOptions {
   /**
    * A few bytes, of the program's own, that are kept with the pages from this save
    * on: in one commit with them, 16 MiB at most. None given: what there was stays. Empty:
-   * none. A function
-   * is called when the save begins, and so tells what belongs to the memory that is saved:
-   * a save that waits for another begins later than it is asked for.
+   * none. An array is copied in the call. A function is called when the save begins, and so
+   * tells what belongs to the memory that is saved: a save that waits for another begins
+   * later than it is asked for.
    */
   attachment?: Uint8Array | (() => Uint8Array);
   /** Undoes the save, if it comes before the commit. */
