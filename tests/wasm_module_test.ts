@@ -6,7 +6,7 @@ import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/asser
 import { createHash } from "node:crypto";
 import { LoomError } from "../mod.ts";
 import { type ModuleShape, readModule } from "../src/wasm_loom/module.ts";
-import { body, moduleOf, section } from "./support/binary.ts";
+import { body, moduleOf, named, section } from "./support/binary.ts";
 import { PROGRAMS } from "./support/programs.ts";
 import { Random } from "./support/random.ts";
 import { assemble } from "./support/wat.ts";
@@ -74,12 +74,31 @@ Deno.test("what a module keeps its state in is found, imported or not, exported 
       },
     ],
     starts: true,
+    vectorImports: [],
     changesTables: false,
     changesObjects: false,
     dropsSegments: false,
   });
   assertEquals(sha256, createHash("sha256").update(EVERYTHING).digest("hex"));
   assert(WebAssembly.validate(bytes));
+});
+
+Deno.test("imported functions that take or give vectors are found, whatever other types there are", () => {
+  // (rec (struct (field i8) (field (mut (ref null 0)))) (sub (array (mut v128)))), functions
+  const types = [
+    ...[0x4e, 2, 0x5f, 2, 0x78, 0, 0x63, 0, 1, 0x50, 0, 0x5e, 0x7b, 1],
+    ...[0x60, 2, 0x7f, 0x7b, 0],
+    ...[0x60, 1, 0x64, 0, 1, 0x7e],
+    ...[0x4f, 0, 0x60, 0, 2, 0x70, 0x7b],
+    ...[0x5e, 0x77, 1],
+  ];
+  const imported = (name: string, type: number) => [1, 0x61, ...named(name, 0, type)];
+  const bytes = moduleOf(
+    section(1, 5, ...types),
+    section(2, 3, ...imported("b", 2), ...imported("c", 3), ...imported("d", 4)),
+  );
+  assert(WebAssembly.validate(bytes));
+  assertEquals(readModule(bytes).shape.vectorImports.map(({ name }) => name), ["b", "d"]);
 });
 
 Deno.test("memories of every kind are told apart", () => {

@@ -160,3 +160,30 @@ test("a program that changes structs or arrays is refused: no memory holds them"
   using loom = WasmLoom.openSync(directory, ARRAY_READER);
   assertEquals((loom.instance.exports.get as () => number)(), 7);
 });
+
+test("another instance's function that takes a vector is refused: it can't be counted", (directory) => {
+  const imports = (value: string) => {
+    const bytes = assemble(
+      `(func (export "f") (param ${value}) (result ${value}) (local.get 0))`,
+    );
+    return { a: new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports };
+  };
+  const program = (value: string, constant: string) =>
+    assemble(`(type (func (param i32 f64))) (type (func))
+      (import "a" "f" (func $f (param ${value}) (result ${value}))) (memory (export "m") 1)
+      (func (export "go") (drop (call $f (${value}.const ${constant}))))`);
+  const go = ({ exports }: Pick<WebAssembly.Instance, "exports">) =>
+    (exports.go as () => void)();
+  const vectors = program("v128", "i64x2 1 2");
+  const given = imports("v128") as WebAssembly.Imports;
+  go(new WebAssembly.Instance(new WebAssembly.Module(vectors), given));
+  assertEquals(codeOf(() => WasmLoom.openSync(directory, vectors, given)), "UNSUPPORTED");
+  // One of JavaScript's can't be called by anything, and may be there all the same.
+  WasmLoom.openSync(directory, vectors, { a: { f: () => {} } }).closeSync();
+  using loom = WasmLoom.openSync(
+    `${directory}.numbers`,
+    program("i64", "1"),
+    imports("i64") as WebAssembly.Imports,
+  );
+  go(loom.instance);
+});

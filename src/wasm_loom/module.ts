@@ -7,6 +7,7 @@
 import { type CodeEffects, readBody, skipExpression } from "./code.ts";
 import { type Limits, malformed, type ValueType, WasmReader } from "./reader.ts";
 import { sha256 } from "./sha256.ts";
+import { readTypes } from "./types.ts";
 
 export type { ValueType };
 
@@ -46,6 +47,8 @@ export interface ModuleShape extends CodeEffects {
   globals: GlobalShape[];
   /** All of them. Those that are imported or exported can be changed from outside. */
   tables: TableShape[];
+  /** The functions among its imports that take or give vectors. */
+  vectorImports: ImportName[];
   /** Whether a function runs when the module is instantiated. */
   starts: boolean;
 }
@@ -63,6 +66,7 @@ const MAGIC = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 
 enum Section {
   Custom = 0,
+  Type = 1,
   Import = 2,
   Table = 4,
   Memory = 5,
@@ -116,6 +120,9 @@ class Parts {
   readonly tables: TableShape[] = [];
   /** The immutable ones too: they count. */
   readonly globals: (GlobalShape & { mutable: boolean })[] = [];
+  /** Of each type whether it is a function's with a vector. */
+  readonly types: boolean[] = [];
+  readonly vectorImports: ImportName[] = [];
   readonly exportNames = new Set<string>();
   readonly effects: CodeEffects = {
     changesTables: false,
@@ -130,6 +137,7 @@ class Parts {
       globals: this.globals.filter(({ mutable }) => mutable)
         .map(({ mutable: _, ...global }) => global),
       tables: this.tables,
+      vectorImports: this.vectorImports,
       starts: this.starts,
       ...this.effects,
     };
@@ -227,6 +235,11 @@ function readSections(bytes: Uint8Array, parts: Parts): ExportPlace {
 
 function readSection(section: Section, content: WasmReader, parts: Parts): void {
   switch (section) {
+    case Section.Type:
+      for (let left = content.count(); left > 0; left--) {
+        parts.types.push(...readTypes(content));
+      }
+      break;
     case Section.Import:
       for (let left = content.count(); left > 0; left--) readImport(content, parts);
       break;
@@ -274,7 +287,8 @@ function readImport(reader: WasmReader, parts: Parts): void {
   const imported = { module: reader.name(), name: reader.name() };
   switch (kindOf(reader)) {
     case Kind.Function:
-      return reader.skipNumber();
+      if (parts.types[reader.u32()]) parts.vectorImports.push(imported);
+      return;
     case Kind.Table:
       return parts.addTable(reader, imported);
     case Kind.Memory:

@@ -57,9 +57,10 @@ export class WasmProgram implements Guest {
     const record = this.#expectOwn(lodging);
     this.created = record === undefined && !lodging.hasPages;
     this.#directory = lodging.directory;
-    const { module, sha256 } = this.source;
+    const { module, sha256, vectorImports } = this.source;
     let imports: WebAssembly.Imports = Object.create(null);
-    const watch = (given: WebAssembly.Imports) => imports = this.#frames.wrap(module, given);
+    const watch = (given: WebAssembly.Imports) =>
+      imports = this.#frames.wrap(module, given, vectorImports);
     const instance = typeof this.imports === "function"
       ? yield* startWith(this.imports, module, watch, lodging.directory)
       : yield* instantiate(module, watch(this.imports), lodging.directory);

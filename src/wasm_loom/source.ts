@@ -4,7 +4,7 @@
  * no loom can hold.
  */
 import { fromSystem, LoomError } from "../errors.ts";
-import { readModule, type ValueType } from "./module.ts";
+import { type ImportName, readModule, type ValueType } from "./module.ts";
 import type { Reachable } from "./reach.ts";
 import { sha256 } from "./sha256.ts";
 
@@ -19,6 +19,8 @@ export interface ProgramSource {
   /** The mutable ones; of a compiled module all, their types unknown. */
   globals: (Reachable & { type?: ValueType })[];
   tables: Reachable[];
+  /** The functions among its imports that take or give vectors; unknown where it was compiled. */
+  vectorImports: ImportName[];
   /** Of its bytes; of the names of its imports and exports where it was compiled already. */
   sha256: string;
 }
@@ -129,6 +131,7 @@ function sourceOfCompiled(module: WebAssembly.Module): ProgramSource {
   const identity = sha256(JSON.stringify([imports, exports]));
   return {
     module,
+    vectorImports: [],
     memories,
     globals: parts("global"),
     tables: parts("table"),
