@@ -20,17 +20,11 @@ export class Disk implements Storage {
 
   open(path: string, mode: OpenMode): Operation<StorageFile> {
     const open = () => {
+      // To open a pipe may be to wait for ever: what is there is looked at first.
+      const found = mode === "create" ? undefined : Deno.statSync(path);
+      if (found) expectFile(path, found);
       using permitted = Deno.openSync(path, OPTIONS[mode]);
-      const { ino, isFile, isDirectory } = permitted.statSync();
-      // The system opens a directory for reading too, as if it were an empty file.
-      if (isDirectory) throw new SystemError("EISDIR", "open");
-      if (!isFile) {
-        throw new LoomError(
-          "IO",
-          `"${path}" is a device, a pipe or a socket, and no file. See that the path is right.`,
-          { path },
-        );
-      }
+      const { ino } = found ?? permitted.statSync();
       const descriptor = openNative(this.native, path, mode === "read" ? READ : UPDATE);
       const file = new DiskFile(path, descriptor, this.native);
       if (Number(file.state().sync().inode) === ino) return file;
@@ -131,4 +125,15 @@ export class Disk implements Storage {
   drawNumber(): bigint {
     return crypto.getRandomValues(new BigUint64Array(1))[0] || 1n;
   }
+}
+
+/** Sees that what lies there is a file. The system would open a directory for reading, too. */
+function expectFile(path: string, { isFile, isDirectory }: Deno.FileInfo): void {
+  if (isFile) return;
+  if (isDirectory) throw new SystemError("EISDIR", "open");
+  throw new LoomError(
+    "IO",
+    `"${path}" is a device, a pipe or a socket, and no file. See that the path is right.`,
+    { path, cause: new SystemError("ENXIO", "open") },
+  );
 }
