@@ -134,6 +134,11 @@ export function isMissing(error: unknown): boolean {
   return systemCode(error) === "ENOENT";
 }
 
+/** Whether an error says that what is there is no file. */
+export function isNoFile(error: unknown): boolean {
+  return ["EISDIR", "ENXIO"].includes(systemCode(error)!);
+}
+
 /** A value that was given, for a message: whatever it is, and in few words. */
 export function shown(value: unknown): string {
   return Deno.inspect(value, { depth: 1, iterableLimit: 4, strAbbreviateSize: 100 });

@@ -3,7 +3,7 @@
  * is what was saved. Writes nothing, and locks a directory as readers do.
  */
 import { type DirectorySettings, openDirectory, recordedPageSize } from "./directory.ts";
-import { LoomError, type LoomErrorCode } from "./errors.ts";
+import { isNoFile, LoomError, type LoomErrorCode } from "./errors.ts";
 import { Image } from "./image.ts";
 import type { ImageIdentity } from "./image/checksum_file.ts";
 import { DEFAULT_PAGE_SIZE, FILES, join, MAXIMUM_PAGES } from "./layout.ts";
@@ -250,15 +250,26 @@ export function* filesOf(storage: Storage, directory: string): Protocol<FoundFil
   const files: FoundFile[] = [];
   const names: string[] = yield* perform(storage.list(directory));
   for (const name of names.filter(isOurs).sort()) {
-    const file = yield* ifPresent(storage.open(join(directory, name), "read"));
-    if (!file) continue;
+    const bytes = yield* sizeOf(storage, join(directory, name));
+    if (bytes !== undefined) files.push({ name, bytes });
+  }
+  return files;
+}
+
+/** Undefined where there is no file. */
+function* sizeOf(storage: Storage, path: string): Protocol<number | undefined> {
+  try {
+    const file = yield* ifPresent(storage.open(path, "read"));
+    if (!file) return undefined;
     try {
-      files.push({ name, bytes: yield* perform(file.size()) });
+      return yield* perform(file.size());
     } finally {
       yield* perform(file.close());
     }
+  } catch (error) {
+    if (isNoFile(error)) return undefined;
+    throw error;
   }
-  return files;
 }
 
 /**
@@ -275,9 +286,11 @@ export function* expectLoom(storage: Storage, directory: string): Protocol<void>
   );
 }
 
-/** Loom's own files, and what was set aside of them. */
+const NAMES: string[] = Object.values(FILES);
+
+/** Loom's own files, and what mend.ts has set aside of them. */
 function isOurs(name: string): boolean {
-  return Object.values(FILES).some((own) => name === own || name.startsWith(`${own}.`));
+  return NAMES.includes(name.replace(/(\.tail)?\.aside-\d+$/, ""));
 }
 
 function inUse(directory: string): Trouble {
