@@ -5,7 +5,14 @@
  */
 import { lockDirectory, openDirectory, replacePageSize } from "./directory.ts";
 import { ChecksumFile } from "./image/checksum_file.ts";
-import { type Care, filesOf, looking, pageSizeOf, prospect, type Trouble } from "./inspect.ts";
+import {
+  type Care,
+  expectLoom,
+  looking,
+  pageSizeOf,
+  prospect,
+  type Trouble,
+} from "./inspect.ts";
 import { FILES, join } from "./layout.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { CONTROL_LIMIT } from "./recovery.ts";
@@ -71,7 +78,7 @@ export function* mend(
   directory: string,
   options: MendOptions,
 ): Protocol<MendReport> {
-  yield* filesOf(storage, directory);
+  yield* expectLoom(storage, directory);
   const report: MendReport = { directory, steps: [] };
   let accepted: Trouble | undefined;
   // What an open by itself finds out by samples has to be sure here.

@@ -322,8 +322,9 @@ test("an empty directory, and none", async (directory) => {
   assertEquals((await loom("info", directory)).code, 2);
   Deno.mkdirSync(directory);
   assertEquals((await looking("info", directory)).code, 0);
-  for (const command of [["verify", directory], ["backup", directory, `${directory}.copy`]]) {
-    const { code, stderr } = await loom(command[0], ...command.slice(1));
+  const commands = [["verify"], ["backup", `${directory}.copy`], ["recover"]];
+  for (const [command, ...more] of commands) {
+    const { code, stderr } = await looking(command, directory, ...more);
     assertEquals(code, 2);
     assertStringIncludes(stderr, "no file of a loom's");
   }

@@ -1,6 +1,6 @@
 /** What is no file in the place of one, or beside them, and directories that no loom was in. */
-import { assert, assertEquals } from "@std/assert";
-import { Loom, type LoomError } from "../mod.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Loom, LoomError } from "../mod.ts";
 import { Disk } from "../src/disk.ts";
 import { inspect, verifyDirectory } from "../src/inspect.ts";
 import { mend } from "../src/mend.ts";
@@ -72,4 +72,17 @@ Deno.test("a directory in the place of a file is told of as what open would end 
     `${temporary.path}/control.bin`,
   ]);
   assert(files.every(({ name }) => name !== "control.bin"));
+});
+
+Deno.test("a directory that no loom was in is not recovered, and left as it is", () => {
+  using temporary = temporaryDirectory();
+  Deno.writeTextFileSync(`${temporary.path}/letter.txt`, "hello");
+  Deno.writeTextFileSync(`${temporary.path}/image.bin.old`, "mine");
+  const before = contentsOf(temporary.path);
+  for (const options of [{}, { dryRun: true }, { adopt: true, startEmpty: true }]) {
+    const recovering = () => runSync(mend(new Disk(native()), temporary.path, options));
+    const error = assertThrows(recovering, LoomError, "no file of a loom's");
+    assertEquals([error.code, error.path], ["BAD_OPTION", temporary.path]);
+  }
+  assertEquals(contentsOf(temporary.path), before);
 });
