@@ -10,7 +10,14 @@ import { Image } from "./image.ts";
 import { Attachment } from "./image/attachment.ts";
 import { ChecksumFile } from "./image/checksum_file.ts";
 import { JournalFile } from "./journal/file.ts";
-import { DEFAULT_PAGE_SIZE, FILES, join, PAGE_SIZES, pagesFor } from "./layout.ts";
+import {
+  DEFAULT_PAGE_SIZE,
+  FILES,
+  join,
+  MAXIMUM_SIZE,
+  PAGE_SIZES,
+  pagesFor,
+} from "./layout.ts";
 import type { PageSource, PatchContent } from "./patch.ts";
 import { PatchFiles } from "./patch/files.ts";
 import { perform, type Protocol } from "./protocol.ts";
@@ -363,10 +370,13 @@ function* checkImage(image: Image, loomPages: number): Protocol<void> {
   yield* image.measure();
   if (image.pages <= loomPages) return;
   const needed = pagesFor(image.pages * image.pageSize, 65536) * 65536;
+  const advice = needed > MAXIMUM_SIZE
+    ? "No loom is so large: see that it is an image, or restore it from a backup."
+    : `Open it with { size: ${needed} } or more.`;
   throw new LoomError(
     "TOO_BIG",
     `The image "${image.path}" has ${image.pages} pages, and the loom has room for ` +
-      `${loomPages}. Nothing was changed: open it with { size: ${needed} } or more.`,
+      `${loomPages}. Nothing was changed. ${advice}`,
     { path: image.path },
   );
 }

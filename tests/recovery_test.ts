@@ -257,6 +257,18 @@ Deno.test("a patch or an image larger than the loom is kept", () => {
   assert(message.includes(`size: ${SIZE + 65536}`), message);
 });
 
+Deno.test("of an image larger than any loom it isn't said that a size would help", () => {
+  for (const [more, advice] of [[0, "size: 17179869184 }"], [PAGE, "No loom is so large"]]) {
+    using directory = temporaryDirectory();
+    const path = `${directory.path}/image.bin`;
+    Deno.writeFileSync(path, new Uint8Array());
+    Deno.truncateSync(path, 2 ** 34 + Number(more));
+    const error = assertThrows(() => Loom.openSync(directory.path), LoomError, `${advice}`);
+    assertEquals([error.code, error.path], ["TOO_BIG", path]);
+    assertEquals(error.message.includes("Open it with"), more === 0);
+  }
+});
+
 Deno.test("an image that is no whole number of pages is kept, and its patch with it", () => {
   for (const length of [1, PAGE - 1, PAGE + 1, 4 * PAGE - 512]) {
     using directory = temporaryDirectory();
