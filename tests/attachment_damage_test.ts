@@ -1,7 +1,7 @@
 /** Damage to what a save carries besides pages: it is never exchanged for an older one. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { Loom, LoomError } from "../mod.ts";
-import { contentsOf } from "./support/contents.ts";
+import { contentsOf, copyDirectory } from "./support/contents.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 
 const options = { size: 1 << 20 };
@@ -66,3 +66,44 @@ Deno.test("a damaged attachment is done without on request", () => {
   using loom = Loom.openSync(temporary.path, options);
   assertEquals(text(loom.attachment), "new");
 });
+
+for (const at of [0, 512]) {
+  for (const damaged of [[0], [1], [0, 1]]) {
+    for (const carried of [undefined, "new"]) {
+      const title = `an attachment that was done without once is done without for good: ` +
+        `${damaged.join(" and ")} damaged at ${at}, then ${carried ?? "nothing new"}`;
+      Deno.test(title, () => {
+        using temporary = temporaryDirectory();
+        saved(temporary.path, 2);
+        for (const index of damaged) {
+          const path = `${temporary.path}/attachment.${index}`;
+          const bytes = Deno.readFileSync(path);
+          bytes[at] ^= 1;
+          Deno.writeFileSync(path, bytes);
+        }
+        // The bytes of the one before count for nothing.
+        const isRefused = at === 0 || damaged.includes(1);
+        const open = () => Loom.openSync(temporary.path, options).closeSync();
+        if (isRefused) assertThrows(open, LoomError, "adopt: true");
+        const adopting = { ...options, adopt: true };
+        const before = contentsOf(temporary.path);
+        Loom.openSync(temporary.path, { ...adopting, dryRun: true }).closeSync();
+        assertEquals(contentsOf(temporary.path), before);
+        let expected;
+        {
+          using loom = Loom.openSync(temporary.path, adopting);
+          expected = carried ?? text(loom.attachment);
+          // As a kill leaves it, right after it was opened and after a save.
+          copyDirectory(temporary.path, `${temporary.path}.opened`);
+          new Uint8Array(loom.buffer)[0] = 5;
+          loom.saveSync(carried ? { attachment: new TextEncoder().encode(carried) } : {});
+        }
+        for (const directory of [temporary.path, `${temporary.path}.opened`]) {
+          using loom = Loom.openSync(directory, options);
+          if (directory === temporary.path) assertEquals(text(loom.attachment), expected);
+        }
+        Deno.removeSync(`${temporary.path}.opened`, { recursive: true });
+      });
+    }
+  }
+}

@@ -166,6 +166,7 @@ export class Attachment {
   *prepare(bytes: Uint8Array<ArrayBuffer>, awaits: Condition): Protocol<StorageFile> {
     const [index, current] = [this.#next, this.#current];
     this.#slots[index] = undefined;
+    this.#torn[index] = undefined;
     const file = this.#files[index] ??= yield* this.#create(NAMES[index]);
     yield* writeFully(file, bytes, SECTOR_BYTES);
     // A sync that failed may have lost the length that the file seems to have.
@@ -262,6 +263,15 @@ export class Attachment {
       files.push(...yield* this.promote());
     }
     for (const file of files) yield* perform(file.sync());
+  }
+
+  /** Has what can't be read be nothing for good: whoever opens next is not refused for it. */
+  *clearTorn(): Protocol<void> {
+    const files = this.#files.filter((_, index) => this.#torn[index]);
+    if (files.length === 0) return;
+    for (const file of files) yield* writeHeader(file!);
+    yield* perform(this.storage.syncTogether(files as StorageFile[]));
+    this.#torn.fill(undefined);
   }
 
   /** The same in memory only, for a dry run, and what the journal brings. */

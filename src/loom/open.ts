@@ -75,6 +75,7 @@ export class OpenLoom {
     try {
       const moved = guest &&
         { memory: yield* startGuest(guest, directory, opened), follows: true };
+      if (adopt && !dryRun) yield* opened.attachment.clearTorn();
       const housed = { ...settings, ...moved };
       const loaded = yield* loadRegion(housed, library, storage, opened);
       return new OpenLoom(housed, storage, opened, loaded, guest);
