@@ -128,9 +128,12 @@ export function* backup(
   const created = yield* prepare(storage, destination, overwrite);
   const temporary = join(destination, FILES.newImage);
   const newChecksums = join(destination, FILES.newChecksums);
+  const newAttachment = join(destination, FILES.newAttachment);
   let lock: Lock | undefined;
   /** Whether what is there is known not to be somebody else's, and that there is nothing. */
   let [isOurs, isFresh] = [false, false];
+  /** Whether the new image may have its name: what belongs to it stays then. */
+  let isNamed = false;
   let copy: Image | undefined;
   let attachment: Attachment | undefined;
   let evidence: Evidence | undefined;
@@ -141,8 +144,9 @@ export function* backup(
     isFresh = created && (yield* isEmpty(storage, destination));
     isOurs = true;
     if (!isFresh) yield* settleOld(storage, destination, source.pageSize);
-    yield* ifPresent(storage.remove(temporary));
-    yield* ifPresent(storage.remove(newChecksums));
+    for (const path of [newAttachment, temporary, newChecksums]) {
+      yield* ifPresent(storage.remove(path));
+    }
     copy = yield* Image.create(storage, temporary, source.pageSize);
     copy.checksums = yield* ChecksumFile.create(storage, newChecksums, source.pageSize);
     evidence = yield* examine(storage, source.directory, source.pageSize, source.image);
@@ -158,8 +162,8 @@ export function* backup(
       new Uint8Array(0);
     attachment = yield* Attachment.open(storage, destination, "update");
     const prepared: StorageFile[] = [];
-    if (attachment.differs(carried)) {
-      prepared.push(yield* attachment.prepare(carried, yield* conditionOf(copy)));
+    if (attachment.differs(carried) || attachment.isTorn) {
+      prepared.push(yield* attachment.bring(carried, yield* conditionOf(copy)));
     }
     yield* copy.sync(prepared);
     yield* recordPageSize(storage, { directory: destination, pageSize: source.pageSize });
@@ -168,11 +172,12 @@ export function* backup(
     yield* ifPresent(storage.remove(join(destination, FILES.checksums)));
     // An old patch that a power cut brings back must not meet the new image.
     yield* perform(storage.syncDirectory(destination));
+    isNamed = true;
     yield* perform(storage.rename(temporary, join(destination, FILES.image)));
     yield* perform(storage.syncDirectory(destination));
     yield* copy.identify(yield* generationOf(source, saves));
-    yield* attachment.promote();
-    yield* perform(storage.syncTogether([copy.checksums.file, ...prepared]));
+    yield* attachment.takeOver();
+    yield* copy.checksums.sync();
     yield* perform(storage.rename(newChecksums, join(destination, FILES.checksums)));
     yield* perform(storage.syncDirectory(destination));
     yield* attachment.close();
@@ -183,6 +188,7 @@ export function* backup(
     if (copy) yield* quietly(copy.close());
     if (attachment) yield* attachment.close();
     if (isOurs) {
+      if (!isNamed) yield* quietly(perform(storage.remove(newAttachment)));
       yield* quietly(perform(storage.remove(temporary)));
       yield* quietly(perform(storage.remove(newChecksums)));
       if (isFresh) yield* removeCreated(storage, destination);
@@ -196,14 +202,15 @@ export function* backup(
 
 /** Leaves nothing of a directory that was made for a backup that failed. */
 function* removeCreated(storage: Storage, directory: string): Protocol<void> {
-  const { image, checksums, attachment, otherAttachment, settings, newSettings } = FILES;
+  const { image, checksums, settings, newSettings } = FILES;
+  const { attachment, otherAttachment, newAttachment } = FILES;
   // An image without what belongs to it would be taken for a save, and checksums
   // without their image for a loss.
   for (const name of [checksums, image]) {
     yield* quietly(perform(storage.remove(join(directory, name))));
     yield* quietly(perform(storage.syncDirectory(directory)));
   }
-  for (const name of [attachment, otherAttachment, settings, newSettings]) {
+  for (const name of [attachment, otherAttachment, newAttachment, settings, newSettings]) {
     yield* quietly(perform(storage.remove(join(directory, name))));
   }
   yield* quietly(perform(storage.removeDirectory(directory)));

@@ -52,6 +52,8 @@ export interface DirectorySettings {
 const LEFTOVERS: string[] = [
   FILES.spareControl,
   FILES.spareMemory,
+  // It waits for the image that is named next.
+  FILES.newAttachment,
   FILES.newImage,
   FILES.newChecksums,
   FILES.newSettings,

@@ -34,6 +34,7 @@ export const FILES = {
   /** What a save carries besides pages: two files that take turns. */
   attachment: "attachment.0",
   otherAttachment: "attachment.1",
+  newAttachment: "attachment.new",
   /** Where the patch files rest between saves, to be written in place again. */
   spareMemory: "memory.spare",
   spareControl: "control.spare",

@@ -151,7 +151,7 @@ function* remedyFor(
 }
 
 /** They take turns: the one that is whole is of an older save, or can't be told from it. */
-const ATTACHMENTS = [FILES.attachment, FILES.otherAttachment];
+const ATTACHMENTS = [FILES.attachment, FILES.otherAttachment, FILES.newAttachment];
 
 type Step = (storage: Storage, directory: string, options: MendOptions) => Protocol<string[]>;
 

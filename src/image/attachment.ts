@@ -5,55 +5,30 @@
  * which patch it waits for; once that has been applied, it says that it is valid.
  * Open finds the patch still there, or the word that it was applied. A save in the journal
  * has it there, and no file of its own until that journal ends: what is written then waits
- * for the image to say which journal comes next.
+ * for the image to say which journal comes next. What a backup brings has a third file, and
+ * takes the place of both as soon as the image is the backup's.
  *
- * A file: a sector that says what it is, written whole or not at all, then the
- * bytes. Directories without an attachment have no such file.
+ * Directories without an attachment have no such file.
  */
-import { murmurHash3 } from "../checksum.ts";
 import { LoomError } from "../errors.ts";
 import { FILES, join } from "../layout.ts";
 import { perform, type Protocol } from "../protocol.ts";
+import { ifPresent, quietly, type Storage, type StorageFile, writeFully } from "../storage.ts";
 import {
-  ifPresent,
-  quietly,
-  readFully,
-  type Storage,
-  type StorageFile,
-  writeFully,
-} from "../storage.ts";
+  type Condition,
+  type Found,
+  type Header,
+  isAmong,
+  isLater,
+  isWhole,
+  LIMIT_BYTES,
+  readSlot,
+  SECTOR_BYTES,
+  type Slot,
+  writeHeader,
+} from "./attachment_file.ts";
 
-const SECTOR_BYTES = 512;
-/** Magic, version, sequence, kind and key of what is awaited, length, checksum, seal. */
-const HEADER_WORDS = 9;
-/** "atch", as bytes. */
-const MAGIC = 0x68637461;
-const VERSION = 1;
-/** An attachment is held in memory, and written whole. */
-export const LIMIT_BYTES = 1 << 24;
-
-/**
- * What makes an attachment valid: that a patch with this checksum is applied, that the
- * image is a certain one, or that it needs this journal (0 for none).
- */
-export interface Condition {
-  kind: "patch" | "image" | "journal";
-  key: bigint;
-}
-
-/** What the first sector of a file says. */
-interface Header {
-  /** One more than that of the other file before it, modulo 2³². */
-  sequence: number;
-  /** What it waits for; undefined where it is valid. */
-  awaits?: Condition;
-}
-
-/** A file's content. */
-interface Slot extends Header {
-  /** Empty where the save says that there is none any more. */
-  bytes: Uint8Array<ArrayBuffer>;
-}
+export type { Condition };
 
 const NAMES = [FILES.attachment, FILES.otherAttachment];
 const NONE = new Uint8Array(0);
@@ -67,6 +42,8 @@ export class Attachment {
   readonly #reserved = [0, 0];
   /** The bytes that the journal has, and no file yet. */
   #journaled?: Uint8Array<ArrayBuffer>;
+  /** What a backup brings, or was about to. */
+  #brought?: { file: StorageFile; found: Found };
 
   private constructor(
     private readonly storage: Storage,
@@ -90,8 +67,14 @@ export class Attachment {
         const file = yield* ifPresent(storage.open(join(directory, name), mode));
         attachment.#files[index] = file;
         const found = file && (yield* readSlot(file));
-        if (found && found !== "damaged" && "bytes" in found) attachment.#slots[index] = found;
+        if (isWhole(found)) attachment.#slots[index] = found;
         else attachment.#torn[index] = found;
+      }
+      const path = join(directory, FILES.newAttachment);
+      const file = yield* ifPresent(storage.open(path, mode));
+      if (file) {
+        attachment.#brought = { file, found: undefined };
+        attachment.#brought.found = yield* readSlot(file);
       }
     } catch (error) {
       yield* attachment.close();
@@ -107,22 +90,41 @@ export class Attachment {
    * @throws {LoomError} `CORRUPT_IMAGE`
    */
   expectWhole(met: Condition[]): void {
+    if (this.#broughtWith(met)) return;
     const isValid = (header: Header | undefined) =>
       header && (!header.awaits || isAmong(header.awaits, met));
+    const brought = this.#brought?.found;
+    if (brought === "damaged" || brought && isValid(brought)) {
+      throw this.#lost(FILES.newAttachment);
+    }
     for (const [index, torn] of this.#torn.entries()) {
       const other = this.#slots[1 - index];
       const lost = torn === "damaged" ||
         torn && isValid(torn) && !(other && isValid(other) && isLater(other, torn));
-      if (!lost) continue;
-      const path = join(this.directory, NAMES[index]);
-      throw new LoomError(
-        "CORRUPT_IMAGE",
-        `"${path}", which belongs to the last save, is damaged. Nothing was changed. Restore ` +
-          `the directory from a backup, or do without what can't be read: open with ` +
-          `{ adopt: true }.`,
-        { path },
-      );
+      if (lost) throw this.#lost(NAMES[index]);
     }
+  }
+
+  #lost(name: string): LoomError {
+    const path = join(this.directory, name);
+    return new LoomError(
+      "CORRUPT_IMAGE",
+      `"${path}", which belongs to the last save, is damaged. Nothing was changed. Restore ` +
+        `the directory from a backup, or do without what can't be read: open with ` +
+        `{ adopt: true }.`,
+      { path },
+    );
+  }
+
+  /** Whether some file can't be read. */
+  get isTorn(): boolean {
+    return this.#torn.some((torn) => torn !== undefined);
+  }
+
+  /** What a backup brings, where its image is there. */
+  #broughtWith(met: Condition[]): Slot | undefined {
+    const found = this.#brought?.found;
+    return isWhole(found) && isAmong(found.awaits, met) ? found : undefined;
   }
 
   /** The bytes of the last save that carried any; undefined where there are none. */
@@ -133,7 +135,7 @@ export class Attachment {
 
   /** The bytes that there are once some conditions are met. */
   bytesWith(met: Condition[]): Uint8Array<ArrayBuffer> | undefined {
-    const slot = this.#slots[this.#waiting];
+    const slot = this.#broughtWith(met) ?? this.#slots[this.#waiting];
     return slot && isAmong(slot.awaits, met) ? slot.bytes : this.bytes;
   }
 
@@ -204,6 +206,38 @@ export class Attachment {
     return [yield* this.prepare(this.#journaled, { kind: "journal", key: next })];
   }
 
+  /**
+   * Writes what takes the place of both files once it is valid, and leaves them alone until
+   * then. Before what it waits for can be found, the caller syncs the file that this returns.
+   */
+  *bring(bytes: Uint8Array<ArrayBuffer>, awaits: Condition): Protocol<StorageFile> {
+    const file = yield* this.#create(FILES.newAttachment);
+    const slot = { sequence: 1, awaits, bytes };
+    this.#brought = { file, found: slot };
+    yield* writeFully(file, bytes, SECTOR_BYTES);
+    yield* writeHeader(file, slot);
+    return file;
+  }
+
+  /** Puts what was brought, and is valid, in the place of both files, durably. */
+  *takeOver(): Protocol<void> {
+    if (!this.#brought) return;
+    const { file, found } = this.#brought;
+    const [path, other] = NAMES.map((name) => join(this.directory, name));
+    yield* this.#closeBoth();
+    // Beside what comes now this would be taken for the later one.
+    yield* ifPresent(this.storage.remove(other));
+    yield* perform(this.storage.syncDirectory(this.directory));
+    yield* perform(this.storage.rename(join(this.directory, FILES.newAttachment), path));
+    yield* perform(this.storage.syncDirectory(this.directory));
+    this.#brought = undefined;
+    this.#files[0] = file;
+    this.#slots.splice(0, 2, found as Slot, undefined);
+    this.#torn.fill(undefined);
+    this.#reserved.fill(0);
+    for (const file of yield* this.promote()) yield* perform(file.sync());
+  }
+
   /** Creates a file whose name is durable. */
   *#create(name: string): Protocol<StorageFile> {
     const path = join(this.directory, name);
@@ -237,6 +271,8 @@ export class Attachment {
    * that a power cut could bring it back, and not what belongs to it.
    */
   *abandon(): Protocol<void> {
+    if (this.#brought) yield* quietly(perform(this.#brought.file.close()));
+    this.#brought = undefined;
     const index = this.#waiting;
     if (index < 0) return;
     yield* writeHeader(this.#files[index]!);
@@ -250,6 +286,11 @@ export class Attachment {
    * since a sync that failed makes the next one forget it.
    */
   *settle(met: Condition[]): Protocol<void> {
+    if (this.#broughtWith(met)) {
+      // An image that was just renamed may lose its name again.
+      yield* perform(this.storage.syncDirectory(this.directory));
+      yield* this.takeOver();
+    }
     const slot = this.#slots[this.#waiting];
     const files = slot ? [] : this.#files.filter((file) => file !== undefined);
     for (const [index, file] of this.#files.entries()) {
@@ -276,6 +317,8 @@ export class Attachment {
 
   /** The same in memory only, for a dry run, and what the journal brings. */
   look(met: Condition[], journaled: Uint8Array<ArrayBuffer> | undefined): void {
+    const brought = this.#broughtWith(met);
+    if (brought) this.#slots.splice(0, 2, brought, undefined);
     this.#journaled = journaled;
     const index = this.#waiting;
     const slot = this.#slots[index];
@@ -284,63 +327,16 @@ export class Attachment {
   }
 
   *close(): Protocol<void> {
-    for (const file of this.#files) if (file) yield* quietly(perform(file.close()));
+    yield* this.#closeBoth();
+    if (this.#brought) yield* quietly(perform(this.#brought.file.close()));
   }
-}
 
-/** Whether a file was written after another. */
-function isLater(header: Header, other: Header): boolean {
-  return (header.sequence - other.sequence | 0) > 0;
-}
-
-function isAmong(awaits: Condition | undefined, met: Condition[]): boolean {
-  return met.some(({ kind, key }) => kind === awaits?.kind && key === awaits.key);
-}
-
-/** How a header says what is waited for. */
-const KINDS = [undefined, "patch", "image", "journal"] as const;
-
-function* readSlot(file: StorageFile): Protocol<Slot | Header | "damaged" | undefined> {
-  const words = new Uint32Array(SECTOR_BYTES / 4);
-  const length = yield* readFully(file, new Uint8Array(words.buffer), 0);
-  if (length < SECTOR_BYTES || words.every((word) => word === 0)) return undefined;
-  if (words[0] !== MAGIC || !isSealed(words)) return "damaged";
-  const [, version, sequence, waits, , , size, checksum] = words;
-  if (version !== VERSION) {
-    throw new LoomError(
-      "UNSUPPORTED",
-      `"${file.path}" is of version ${version}; this is version ${VERSION}. ` +
-        `Nothing was changed: open the directory with the Loom that wrote it.`,
-      { path: file.path },
-    );
+  *#closeBoth(): Protocol<void> {
+    for (const [index, file] of this.#files.entries()) {
+      this.#files[index] = undefined;
+      if (file) yield* quietly(perform(file.close()));
+    }
   }
-  const [kind, key] = [KINDS[waits], new BigUint64Array(words.buffer)[2]];
-  const header = { sequence, awaits: kind && { kind, key } };
-  if (size > LIMIT_BYTES) return header;
-  const bytes = new Uint8Array(size);
-  const read = yield* readFully(file, bytes, SECTOR_BYTES);
-  return read < size || murmurHash3(bytes) !== checksum ? header : { ...header, bytes };
-}
-
-/** Says what a file holds, or that it holds nothing. */
-function* writeHeader(file: StorageFile, slot?: Slot): Protocol<void> {
-  const words = new Uint32Array(SECTOR_BYTES / 4);
-  if (slot) {
-    const { sequence, awaits, bytes } = slot;
-    words.set([MAGIC, VERSION, sequence, KINDS.indexOf(awaits?.kind)]);
-    new BigUint64Array(words.buffer)[2] = awaits?.key ?? 0n;
-    words.set([bytes.length, murmurHash3(bytes)], 6);
-    words[HEADER_WORDS - 1] = sealOf(words);
-  }
-  yield* writeFully(file, new Uint8Array(words.buffer), 0);
-}
-
-function isSealed(words: Uint32Array): boolean {
-  return words[HEADER_WORDS - 1] === sealOf(words);
-}
-
-function sealOf(words: Uint32Array): number {
-  return murmurHash3(new Uint8Array(words.buffer, 0, (HEADER_WORDS - 1) * 4));
 }
 
 /** Bytes that a save may carry: a copy. */

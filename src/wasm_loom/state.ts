@@ -4,7 +4,7 @@
  * must be as they were when the program started; and tables.
  */
 import { LoomError } from "../errors.ts";
-import { LIMIT_BYTES } from "../image/attachment.ts";
+import { LIMIT_BYTES } from "../image/attachment_file.ts";
 import { WASM_PAGE_SIZE } from "../layout.ts";
 import { nameOf, type Reach, type Reachable } from "./reach.ts";
 import type { ProgramSource } from "./source.ts";
