@@ -150,6 +150,7 @@ export function* save(
       for (let count = 0; count < 2; count++) yield* perform(turn());
     }
     yield* image.expectUntouched();
+    yield* progress.undisturbed(attachment.keepInPlace());
     const areInPlace = (yield* files.areInPlace()) && (yield* journal.isInPlace());
     if (!areInPlace) yield* progress.undisturbed(beginAnew(target));
     journaled = areInPlace && record !== undefined && (yield* patch.record(record)) &&

@@ -13,7 +13,14 @@
 import { LoomError } from "../errors.ts";
 import { FILES, join } from "../layout.ts";
 import { perform, type Protocol } from "../protocol.ts";
-import { ifPresent, quietly, type Storage, type StorageFile, writeFully } from "../storage.ts";
+import {
+  ifPresent,
+  isInPlace,
+  quietly,
+  type Storage,
+  type StorageFile,
+  writeFully,
+} from "../storage.ts";
 import {
   type Condition,
   type Found,
@@ -236,6 +243,42 @@ export class Attachment {
     this.#torn.fill(undefined);
     this.#reserved.fill(0);
     for (const file of yield* this.promote()) yield* perform(file.sync());
+  }
+
+  /**
+   * Sees that its files lie where they were left. Where somebody has tidied one away it is
+   * done without; but the one of the last save is made anew, durably.
+   *
+   * @throws {LoomError} `FAILED` where something else lies there
+   */
+  *keepInPlace(): Protocol<void> {
+    const { storage } = this;
+    const current = this.#current;
+    for (const [index, name] of NAMES.entries()) {
+      const [file, slot] = [this.#files[index], this.#slots[index]];
+      const path = join(this.directory, name);
+      if (file ? yield* isInPlace(storage, file, path) : !slot) continue;
+      this.#files[index] = undefined;
+      this.#reserved[index] = 0;
+      if (file) yield* quietly(perform(file.close()));
+      if (slot && index === current) this.#files[index] = yield* this.#rewritten(name, slot);
+      else this.#slots[index] = undefined;
+    }
+    if (this.#journaled) yield* this.reserve(this.#journaled.length);
+  }
+
+  /** A new file that holds what one without a name has held. */
+  *#rewritten(name: string, slot: Slot): Protocol<StorageFile> {
+    const file = yield* this.#create(name);
+    try {
+      yield* writeFully(file, slot.bytes, SECTOR_BYTES);
+      yield* writeHeader(file, slot);
+      yield* perform(file.sync());
+      return file;
+    } catch (error) {
+      yield* quietly(perform(file.close()));
+      throw error;
+    }
   }
 
   /** Creates a file whose name is durable. */

@@ -152,11 +152,11 @@ export class OpenLoom {
 
   /** Leaves a directory with nothing in it that isn't needed. */
   *#leave(image: Image): Protocol<void> {
-    const { files, journal, attachment } = this.directory;
+    const { files, journal } = this.directory;
     // What lies where ours did may be somebody else's.
     const isOurs = yield* isKnown(image.isNamed());
     if (isOurs && !this.health.failed) {
-      yield* quietly(journal.rest({ image, files, attachment }));
+      yield* quietly(this.#rest(image));
     }
     // What brings back the saves that the image may not have yet stays.
     if (isOurs && !journal.isInUse) yield* quietly(files.remove());
@@ -164,6 +164,13 @@ export class OpenLoom {
     yield* quietly(journal.close(isOurs));
     const isAtRest = isOurs && !this.health.failed && !journal.isInUse;
     if (isAtRest) yield* quietly(image.withdraw());
+  }
+
+  /** Leaves all that was saved in files that have a name, and none of it in the journal. */
+  *#rest(image: Image): Protocol<void> {
+    const { files, journal, attachment } = this.directory;
+    yield* attachment.keepInPlace();
+    yield* journal.rest({ image, files, attachment });
   }
 
   #target(): SaveTarget {
