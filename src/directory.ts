@@ -8,7 +8,7 @@
 import { LoomError } from "./errors.ts";
 import { Image } from "./image.ts";
 import { Attachment } from "./image/attachment.ts";
-import { ChecksumFile } from "./image/checksum_file.ts";
+import { ChecksumFile, otherPageSize } from "./image/checksum_file.ts";
 import { JournalFile } from "./journal/file.ts";
 import {
   DEFAULT_PAGE_SIZE,
@@ -58,6 +58,9 @@ const LEFTOVERS: string[] = [
   FILES.newChecksums,
   FILES.newSettings,
 ];
+
+/** Files of saves that the image may not have yet. */
+const PENDING: string[] = [FILES.control, FILES.memory, FILES.journal];
 
 /** A patch, or a journal's saves, that a dry run sees without applying them. */
 export interface PendingPatch {
@@ -325,18 +328,20 @@ export function* recordedPageSize(
 function* checkPageSize(
   storage: Storage,
   { directory, pageSize }: DirectorySettings,
-  image: Image | undefined,
+  image?: Image,
 ): Protocol<void> {
   const recorded = yield* recordedPageSize(storage, directory);
-  const fresh = recorded === undefined && (image?.pages ?? 0) === 0;
   const expected = recorded ?? DEFAULT_PAGE_SIZE;
-  if (fresh || expected === pageSize) return;
-  throw new LoomError(
-    "PAGE_SIZE",
-    `"${directory}" was made with pages of ${expected} bytes, not ${pageSize}. ` +
-      `Nothing was changed: open it with { pageSize: ${expected} }.`,
-    { path: directory },
-  );
+  if (expected === pageSize) return;
+  if (recorded === undefined && (yield* isFresh(storage, directory, image))) return;
+  throw otherPageSize(directory, expected, pageSize);
+}
+
+/** Whether there is neither an image nor what would become one. */
+function* isFresh(storage: Storage, directory: string, image?: Image): Protocol<boolean> {
+  if (image && (yield* perform(image.file.size())) > 0) return false;
+  const names: string[] = yield* perform(storage.list(directory));
+  return !names.some((name) => PENDING.includes(name));
 }
 
 /** Records a page size other than the default, atomically. The caller syncs the directory. */

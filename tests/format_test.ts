@@ -1,9 +1,9 @@
 /** The files on disk, byte for byte. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Loom, LoomError } from "../mod.ts";
 import { murmurHash3 } from "../src/checksum.ts";
 import { decodeControl, encodeControl } from "../src/patch.ts";
-import { copyDirectory, sameBytes } from "./support/contents.ts";
+import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { doomed } from "./support/doomed.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
 import {
@@ -242,4 +242,54 @@ Deno.test("a journal of the version before is brought to the image too", () => {
   words[127] = murmurHash3(checksums.subarray(0, 508));
   Deno.writeFileSync(path, checksums);
   assertEquals(opened(killed, states[LAST]), "applied");
+});
+
+for (const isVere of [false, true]) {
+  const who = isVere ? "Vere's" : "a loom's";
+  Deno.test(`of ${who} first save, which is only a patch yet, the page size counts too`, () => {
+    using temporary = temporaryDirectory();
+    const { path } = temporary;
+    const [home, killed] = ["home", "killed"].map((name) => `${path}/${name}`);
+    const storage = new FailingStorage(({ action, name }) => {
+      if (action === "write" && name === "image.bin") copyDirectory(home, killed);
+    });
+    {
+      using loom = openSyncOn(storage, home, { size: SIZE });
+      new Uint8Array(loom.buffer).fill(7, 0, 5 * PAGE);
+      loom.saveSync();
+    }
+    if (isVere) {
+      for (const name of ["checksums.bin", "image.bin"]) Deno.removeSync(`${killed}/${name}`);
+    }
+    const before = contentsOf(killed);
+    for (const pageSize of [4096, 8192, 32768, 65536]) {
+      const open = () => Loom.openSync(killed, { size: SIZE, pageSize });
+      const { code, message } = assertThrows(open, LoomError);
+      assertEquals([code, contentsOf(killed)], ["PAGE_SIZE", before]);
+      assertStringIncludes(message, "pageSize: 16384");
+    }
+    using loom = Loom.openSync(killed, { size: SIZE });
+    assertEquals([loom.recovery.patch, new Uint8Array(loom.buffer)[4 * PAGE]], ["applied", 7]);
+  });
+}
+
+Deno.test("where loom.json is gone, or the image, the checksums tell the page size", () => {
+  using temporary = temporaryDirectory();
+  const { path } = temporary;
+  {
+    using loom = Loom.openSync(path, { size: SIZE, pageSize: 4096 });
+    new Uint8Array(loom.buffer).fill(7, 0, 5 * 4096);
+    loom.saveSync();
+  }
+  Deno.removeSync(`${path}/loom.json`);
+  for (const name of ["image.bin", undefined]) {
+    if (name) Deno.renameSync(`${path}/${name}`, `${temporary.path}.moved`);
+    for (const pageSize of [undefined, 65536]) {
+      const open = () => Loom.openSync(path, { size: SIZE, pageSize });
+      const { code, message } = assertThrows(open, LoomError);
+      assertEquals(code, "PAGE_SIZE");
+      assertStringIncludes(message, "pageSize: 4096");
+    }
+    if (name) Deno.renameSync(`${temporary.path}.moved`, `${path}/${name}`);
+  }
 });

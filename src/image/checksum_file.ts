@@ -97,7 +97,10 @@ export class ChecksumFile {
       const checksums = new ChecksumFile(file, pageSize);
       const sector = new Uint32Array(SECTOR_WORDS);
       const length = yield* readFully(file, new Uint8Array(sector.buffer), 0);
-      if (length === SECTOR_BYTES) checksums.identity = decodeIdentity(sector, pageSize, path);
+      if (length === SECTOR_BYTES) checksums.identity = decodeIdentity(sector, path);
+      if (checksums.identity && sector[2] !== pageSize) {
+        throw otherPageSize(directory, sector[2], pageSize);
+      }
       checksums.headDamaged = !checksums.identity && sector.some((word) => word !== 0);
       return checksums;
     } catch (error) {
@@ -235,9 +238,18 @@ function encodeIdentity(identity: ImageIdentity, pageSize: number): Uint32Array<
   return sector;
 }
 
+/** A directory that was made with pages of another size. */
+export function otherPageSize(directory: string, made: number, asked: number): LoomError {
+  return new LoomError(
+    "PAGE_SIZE",
+    `"${directory}" was made with pages of ${made} bytes, not ${asked}. Nothing was changed: ` +
+      `open it with { pageSize: ${made} }.`,
+    { path: directory },
+  );
+}
+
 function decodeIdentity(
   sector: Uint32Array<ArrayBuffer>,
-  pageSize: number,
   path: string,
 ): ImageIdentity | undefined {
   if (!isSealed(sector) || sector[0] !== MAGIC) return undefined;
@@ -249,7 +261,6 @@ function decodeIdentity(
       { path },
     );
   }
-  if (sector[2] !== pageSize) return undefined;
   const [generation, inode, changed] = new BigUint64Array(sector.buffer, 24, 3);
   const [control, total, records, firstPage, firstChecksum] = sector.subarray(12, 17);
   const flags = sector[4];

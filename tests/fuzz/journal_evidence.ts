@@ -335,9 +335,12 @@ function begunWith(
     pageSize: number;
   },
 ): number | undefined {
+  const left = notes?.identity?.pages ?? Infinity;
+  const zeros = murmurHash3(new Uint8Array(pageSize));
   return pages.find((page, index) => {
     const content = pageIn(image, page, pageSize);
-    const known = notes?.sumOf(page) ?? 0;
+    // What was added since the image was left is holes, whatever was there before.
+    const known = page < left ? notes?.sumOf(page) ?? 0 : zeros;
     if (content.length < pageSize || known === 0) return false;
     const sum = murmurHash3(content);
     const isNew = sum === sums[index] && !earlier.has(`${page}: ${sum}`);
