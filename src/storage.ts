@@ -54,8 +54,8 @@ export interface StorageFile {
   isPatient?: boolean;
   size(): Operation<number>;
   state(): Operation<FileState>;
-  /** Whether it has a name still: it wasn't removed, nor anything put in its place. */
-  hasName(): Operation<boolean>;
+  /** Whether a path leads to it: nobody has removed it, renamed it, or put another there. */
+  isAt(path: string): Operation<boolean>;
   /**
    * When anything about it was last changed, in nanoseconds: nobody can set it back.
    * Asking makes what is written next dearer.
@@ -206,7 +206,7 @@ function stuck(action: string, path: string): LoomError {
 }
 
 /**
- * Whether an open file has its name still. Somebody may have tidied it away; but where
+ * Whether an open file lies where it was left. Somebody may have tidied it away; but where
  * something else lies there now the directory is in use.
  *
  * @throws {LoomError} `FAILED`
@@ -216,7 +216,7 @@ export function* isInPlace(
   file: StorageFile,
   path: string,
 ): Protocol<boolean> {
-  if (yield* perform(file.hasName())) return true;
+  if (yield* perform(file.isAt(path))) return true;
   const other = yield* ifPresent(storage.open(path, "read"));
   if (!other) return false;
   yield* quietly(perform(other.close()));

@@ -132,15 +132,23 @@ for (const options of MODES) {
 
   for (const name of ["control.bin", "memory.bin", "journal.bin"]) {
     if (name === "journal.bin" && !options.journal) continue;
-    for (const how of ["save", "saveSync"] as const) {
-      const title = `saves go on when ${name} is tidied away between two: ${how}, ` +
+    const removed = (path: string) => Deno.removeSync(path);
+    const renamed = (path: string) => Deno.renameSync(path, `${path}.old`);
+    for (
+      const [how, gone] of [
+        ["save", removed],
+        ["saveSync", removed],
+        ["saveSync", renamed],
+      ] as const
+    ) {
+      const title = `saves go on when ${name} is ${gone.name} between two: ${how}, ` +
         modeOf(options);
       testInDirectory(title, async (directory) => {
         const storage = new FailingStorage();
         const files = openFiles();
         const loom = await openOn(storage, directory, options);
         for (let value = 1; value < 6; value++) save(loom, value);
-        Deno.removeSync(`${directory}/${name}`);
+        gone(`${directory}/${name}`);
         for (let value = 6; value < 20; value++) {
           write(loom, value);
           await loom[how]();
@@ -157,14 +165,16 @@ for (const options of MODES) {
       });
     }
 
-    for (const saves of [0, 1]) {
-      const title = `${name} that something else has replaced is left alone: ${saves} saves, ` +
-        modeOf(options);
+    for (
+      const [saves, gone] of [[0, removed], [1, removed], [0, renamed], [1, renamed]] as const
+    ) {
+      const title = `${name} is ${gone.name}, and what has its place is left alone: ` +
+        `${saves} saves, ${modeOf(options)}`;
       testInDirectory(title, (directory) => {
         const loom = Loom.openSync(directory, options);
         for (let value = 1; value < 6; value++) save(loom, value);
         const path = `${directory}/${name}`;
-        Deno.removeSync(path);
+        gone(path);
         Deno.writeTextFileSync(path, "another program's");
         write(loom, 6);
         for (let count = 0; count < saves; count++) {

@@ -48,6 +48,8 @@ export class DiskFile implements StorageFile {
   #waitingBytes = 0;
   /** The path, as the library takes it. */
   readonly #pathBytes: Uint8Array<ArrayBuffer>;
+  /** Where it was last looked for. */
+  #place?: { path: string; bytes: Uint8Array<ArrayBuffer> };
 
   constructor(
     readonly path: string,
@@ -89,8 +91,11 @@ export class DiskFile implements StorageFile {
     });
   }
 
-  hasName(): Operation<boolean> {
-    return this.quick("look at", () => this.#state(null)[2] === 1n);
+  isAt(path: string): Operation<boolean> {
+    return this.quick("look at", () => {
+      if (this.#place?.path !== path) this.#place = { path, bytes: cString(path) };
+      return this.#state(this.#place.bytes)[2] === 1n;
+    });
   }
 
   /** Until it is asked again, of any file. */

@@ -259,7 +259,7 @@ export class JournalFile {
     this.#file = undefined;
     this.#capacity = 0;
     try {
-      removes &&= yield* perform(file.hasName());
+      removes &&= yield* perform(file.isAt(file.path));
     } finally {
       yield* quietly(perform(file.close()));
     }

@@ -154,7 +154,7 @@ class Scratch {
 
   /** What lies there although its name is gone is somebody else's. */
   *#removeName(): Protocol<void> {
-    if (yield* perform(this.file.hasName())) {
+    if (yield* perform(this.file.isAt(this.file.path))) {
       yield* perform(this.storage.remove(this.file.path));
     }
   }

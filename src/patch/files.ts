@@ -77,15 +77,17 @@ class PatchFile {
     yield* this.#removeFrom([this.name, this.spare]);
   }
 
-  /** What is there although it has no name any more is somebody else's. */
+  /** Of a file that is open: what lies elsewhere is somebody else's. */
   *#removeFrom(paths: string[]): Protocol<void> {
-    let isOurs = true;
+    const ours: string[] = [];
     try {
-      if (this.file) isOurs = yield* perform(this.file.hasName());
+      for (const path of paths) {
+        if (!this.file || (yield* perform(this.file.isAt(path)))) ours.push(path);
+      }
     } finally {
       yield* this.close();
     }
-    for (const path of isOurs ? paths : []) yield* ifPresent(this.storage.remove(path));
+    for (const path of ours) yield* ifPresent(this.storage.remove(path));
     this.isNamed = false;
   }
 }

@@ -237,10 +237,9 @@ class MemoryFile implements StorageFile {
     });
   }
 
-  hasName(): Operation<boolean> {
-    const { files } = this.disk;
-    const hasName = () => [...files.values()].includes(this.content);
-    return this.disk.operation("look at", this.path, hasName);
+  isAt(path: string): Operation<boolean> {
+    const isAt = () => this.disk.files.get(nameOf(path)) === this.content;
+    return this.disk.operation("look at", this.path, isAt);
   }
 
   lastChange(): Operation<bigint> {

@@ -192,11 +192,10 @@ export class SimulatedDisk implements Storage {
     this.onStep?.();
   }
 
-  /** Whether some name leads to a file. */
-  names(content: Content): boolean {
-    return [...this.directories.values()].some(({ current }) =>
-      [...current.values()].includes(content)
-    );
+  /** Whether a path leads to a file. */
+  leads(path: string, content: Content): boolean {
+    const [names, name] = this.#locate(path);
+    return names.current.get(name) === content;
   }
 
   #highestNumber(): number {
@@ -296,8 +295,8 @@ class SimulatedFile implements StorageFile {
     });
   }
 
-  hasName(): Operation<boolean> {
-    return operation("look at", this.path, () => this.disk.names(this.content));
+  isAt(path: string): Operation<boolean> {
+    return operation("look at", this.path, () => this.disk.leads(path, this.content));
   }
 
   lastChange(): Operation<bigint> {

@@ -375,7 +375,7 @@ export function breaking(storage: Storage, { breach: begin }: Rule): Storage {
     truncate: (size) => broken(file.truncate(size)),
     allocate: (position, length) => broken(file.allocate(position, length)),
     state: () => broken(file.state()),
-    hasName: () => broken(file.hasName()),
+    isAt: (path) => broken(file.isAt(path)),
     lastChange: () => broken(file.lastChange()),
     changedBy: () => broken(file.changedBy()),
     hasHoles: () => broken(file.hasHoles()),

@@ -181,8 +181,8 @@ class WatchedFile implements StorageFile {
     return this.storage.watched(this.inner.state());
   }
 
-  hasName(): Operation<boolean> {
-    return this.storage.watched(this.inner.hasName());
+  isAt(path: string): Operation<boolean> {
+    return this.storage.watched(this.inner.isAt(path));
   }
 
   lastChange(): Operation<bigint> {
