@@ -125,7 +125,8 @@ export function* openDirectory(
     const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
     const isBelieved = !settings.adopt || !evidence.journal;
     let readAll = false;
-    if (image && isBelieved) readAll = yield* recognise(image, pending);
+    const isGone = !evidence.control && !evidence.journal;
+    if (image && isBelieved) readAll = yield* recognise(image, pending, isGone);
     else if (!image && !settings.adopt) yield* expectNoImage(storage, settings, pending);
     if (!image) yield* expectNoJournal(storage, directory);
     if (settings.verify && isBelieved && image?.checksums) {

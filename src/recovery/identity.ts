@@ -27,9 +27,15 @@ export interface PageCheck {
  * Sees that the image is the one that was left here; `pending` is a patch that may
  * have been applied in part. Says whether every page had to be read for that.
  *
+ * @param isGone whether there is no patch at all, not even one that was applied: if one was
+ * announced, and had begun to be applied, somebody may have taken it away
  * @throws {LoomError} `CORRUPT_IMAGE`
  */
-export function* recognise(image: Image, pending?: PatchContent): Protocol<boolean> {
+export function* recognise(
+  image: Image,
+  pending: PatchContent | undefined,
+  isGone: boolean,
+): Protocol<boolean> {
   const { checksums } = image;
   if (pending) yield* expectEnd(image, pending);
   if (!checksums) return false;
@@ -44,7 +50,9 @@ export function* recognise(image: Image, pending?: PatchContent): Protocol<boole
   const last = yield* perform(image.file.lastChange());
   // A save may have been under way; of those in the journal some may be in the image.
   const isBetween = saving !== undefined || identity.journal !== 0n;
-  if (inode !== identity.inode || !isBetween && last > identity.changed) {
+  const isCut = isGone && saving &&
+    (yield* savesOf(image, identity)).applied === saving.control;
+  if (inode !== identity.inode || !isBetween && last > identity.changed || isCut) {
     return (yield* expectAllPages(image, pending)) > 0;
   }
   if (isBetween) {
