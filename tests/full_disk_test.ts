@@ -45,6 +45,31 @@ for (const kind of DISK_KINDS) {
     assert(sameBytes(new Uint8Array(loom.buffer, 0, expected.length), expected));
   });
 
+  const race = `Workers that write to the same pages of a scratch file on a full ${kind}`;
+  Deno.test({ name: race, ignore: !mountable(kind) }, async () => {
+    using disk = mounted(kind, DISK_BYTES)!;
+    using temporary = temporaryDirectory();
+    const size = 16 << 20;
+    const options = { size, shared: true, scratch: `${disk.path}/scratch` };
+    using loom = Loom.openSync(temporary.path, options);
+    const module = new URL("./support/same_pages_worker.ts", import.meta.url);
+    const workers = [0, 1].map(() => new Worker(module, { type: "module" }));
+    await Promise.all(workers.map((worker, index) =>
+      new Promise((resolve) => {
+        worker.onmessage = resolve;
+        worker.postMessage({ buffer: loom.buffer, index });
+      })
+    ));
+    workers.forEach((worker) => worker.terminate());
+    const words = new Int32Array(loom.buffer);
+    let lost = 0;
+    for (let at = 1; at < size / 4096; at++) {
+      for (const index of [0, 1]) if (words[at * 1024 + index] !== at) lost++;
+    }
+    assertEquals(lost, 0);
+    assert(loom.stats().scratchFailures > 0);
+  });
+
   // Only root may mount, and not in every container.
   const ignore = !mountable(kind);
 

@@ -7,12 +7,12 @@
 //! Seed: u3e_fault, _ce_flaw_mprotect, _ce_flaw_mmap.
 
 use crate::region::Region;
-use crate::state::{FLAG_IMAGE_LOST, FLAG_SCRATCH_LOST, NO_PAGE, Word};
-use crate::{aside, budget, copy, errno, guard, huge_page, mapping};
+use crate::state::{NO_PAGE, Word};
+use crate::{aside, budget, copy, errno, guard, huge_page, lost_page, mapping};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering};
-use libc::{PROT_READ, PROT_WRITE, c_int, c_void, sigaction, siginfo_t};
+use libc::{c_int, c_void, sigaction, siginfo_t};
 
 /// The actions that were there before ours. Written once, before ours is installed.
 struct Previous(UnsafeCell<[MaybeUninit<sigaction>; 2]>);
@@ -68,7 +68,7 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
                 if !region.is_there(page) {
                     false
                 } else if is_lost_file(signal, code) {
-                    replace_lost_page(&region, page, address)
+                    lost_page::replace(&region, page, address)
                 } else {
                     let offset = address % region.page_size();
                     is_protected(signal) && open(&region, page, offset)
@@ -223,43 +223,4 @@ fn open_in_scratch(region: &Region, page: u32, offset: usize) -> bool {
     };
     state.word(Word::InFlight).fetch_sub(1, Ordering::AcqRel);
     handled
-}
-
-/// A system page that its file can't map. A page that can be read all the same found
-/// no room on disk (a shared file wants some for each hole that is written, tmpfs even
-/// for one that is read), and ordinary memory serves. Anything else is a loss,
-/// recorded and survived: it becomes zeros, and the loom refuses to save.
-fn replace_lost_page(region: &Region, page: u32, address: usize) -> bool {
-    let state = &region.state;
-    let in_image = page < state.load(Word::ImagePages);
-    let in_scratch =
-        region.scratch >= 0 && (!in_image || !region.moves_to_scratch || state.is_dirty(page));
-    let file = if in_scratch {
-        region.scratch
-    } else {
-        region.image
-    };
-    let protection = if in_image && !region.opens_clean && !state.is_writable(page) {
-        PROT_READ
-    } else {
-        PROT_READ | PROT_WRITE
-    };
-    if mapping::replace_with_copy(region, file, address, protection) {
-        if in_scratch {
-            state.add(Word::ScratchFailures, 1);
-        }
-        return true;
-    }
-    if !mapping::replace_system_page(region, address) {
-        return false;
-    }
-    state.mark_dirty(page);
-    state.store(Word::LostPage, page);
-    let flag = if in_scratch {
-        FLAG_SCRATCH_LOST
-    } else {
-        FLAG_IMAGE_LOST
-    };
-    state.word(Word::Flags).fetch_or(flag, Ordering::AcqRel);
-    true
 }

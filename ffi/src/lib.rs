@@ -25,6 +25,7 @@ mod huge_page;
 mod inspect;
 mod isolate;
 mod kernel_tracker;
+mod lost_page;
 mod mapping;
 mod memory;
 mod off_thread;

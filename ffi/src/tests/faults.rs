@@ -1,6 +1,7 @@
 //! What a first write does, and how many pages it opens.
 
 use super::*;
+use crate::lost_page::is_anonymous;
 
 #[test]
 fn a_first_write_marks_its_page_and_no_other() {
@@ -170,4 +171,59 @@ fn memory_that_has_failed_is_no_first_write() {
         libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 1
     };
     assert!(!is_dirty);
+}
+
+#[test]
+fn of_threads_that_fault_on_one_lost_page_none_loses_what_it_writes() {
+    const COUNT: u32 = 512;
+    let system_page = crate::region::system_page_size();
+    let file = temporary(&[5; COUNT as usize * PAGE]);
+    let loom = Loom::new(COUNT);
+    assert_eq!(loom.map(file.as_raw_fd(), &[[0, COUNT]], 1), 0);
+    loom.set(Word::ImagePages, COUNT);
+    assert_eq!(loom_touch(loom.slot, 0, COUNT), 0);
+    file.set_len(0).unwrap();
+    let places = COUNT as usize * PAGE / system_page;
+    let at = [AtomicU32::new(0), AtomicU32::new(0)];
+    std::thread::scope(|scope| {
+        for thread in 0..2usize {
+            let (loom, at) = (&loom, &at);
+            scope.spawn(move || {
+                for place in 0..places {
+                    at[thread].store(place as u32 + 1, Ordering::SeqCst);
+                    while at[1 - thread].load(Ordering::SeqCst) <= place as u32 {
+                        std::hint::spin_loop();
+                    }
+                    // SAFETY: each thread has a byte of its own in every system page.
+                    unsafe {
+                        loom.base
+                            .add(place * system_page + thread)
+                            .write_volatile(7)
+                    }
+                }
+            });
+        }
+    });
+    let lost = (0..places).filter(|place| {
+        // SAFETY: the first two bytes of a system page of this test's own.
+        let bytes = unsafe { std::slice::from_raw_parts(loom.base.add(place * system_page), 2) };
+        bytes != [7; 2]
+    });
+    assert_eq!(lost.count(), 0, "of {places}");
+    assert_ne!(loom.word(Word::Flags) & crate::state::FLAG_IMAGE_LOST, 0);
+}
+
+#[test]
+fn the_page_map_tells_what_has_been_put_in_a_lost_pages_place() {
+    let system_page = crate::region::system_page_size();
+    let file = temporary(&[5; 4 * PAGE]);
+    let loom = Loom::new(8);
+    assert_eq!(loom.map(file.as_raw_fd(), &[[0, 4]], 2), 0);
+    let is_anonymous = |page| is_anonymous(loom.at(page) as usize, system_page);
+    assert!(!is_anonymous(2));
+    assert_eq!(loom.read(2), 5);
+    assert!(!is_anonymous(2) && !is_anonymous(6));
+    loom.write(2, 6);
+    loom.write(6, 6);
+    assert!(is_anonymous(2) && is_anonymous(6));
 }
