@@ -274,12 +274,12 @@ export class Region {
     fillBits(this.words.opened, first, count, false);
   }
 
-  /** Makes pages writable and dirty where they lie. */
+  /** Makes pages writable and dirty where they lie. The bits go first, as in `#open`. */
   openDirty(first: number, count: number): void {
     if (count === 0) return;
     this.held.keep(first, count);
-    checkedMemory(this.tracker.open(this.#slot, first, count), "mprotect");
     fillBits(this.words.dirty, first, count, true);
+    checkedMemory(this.tracker.open(this.#slot, first, count), "mprotect");
     this.guard.closeAmong(first, count);
   }
 

@@ -229,11 +229,9 @@ pub extern "C" fn loom_touch(slot: u32, first: u32, count: u32) -> i32 {
         let guarded = (first..end).contains(&region.state.load(Word::GuardPage));
         if !region.moves_to_scratch && count > 1 && end <= image_pages && !guarded {
             budget::account(&region.state, first, end);
-            return make_writable(region, first, end)
-                && (first..end).all(|page| {
-                    region.state.mark_dirty(page);
-                    true
-                });
+            // The bits go first: some may be open when it fails.
+            region.state.set_dirty(first, end);
+            return make_writable(region, first, end);
         }
         (first..end)
             .filter(|&page| page < image_pages && !region.state.is_dirty(page))

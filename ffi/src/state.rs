@@ -189,6 +189,11 @@ impl State {
         self.set(DIRTY, page)
     }
 
+    /// The same for pages.
+    pub fn set_dirty(&self, first: u32, end: u32) {
+        self.fill(DIRTY, first, end, true);
+    }
+
     /// Marks a page as opened ahead of any write.
     pub fn mark_opened(&self, page: u32) {
         self.set(OPENED, page);

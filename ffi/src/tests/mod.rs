@@ -215,3 +215,18 @@ fn temporary(bytes: &[u8]) -> File {
     file.write_all(bytes).unwrap();
     file.try_clone().unwrap()
 }
+
+/// What a child of this process finds, which may limit itself or be killed. It must neither
+/// take locks nor allocate: other threads of this process, which it hasn't, may have been at it.
+fn in_child(finds: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child calls the system, and looks at memory that is there.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::_exit(i32::from(finds()));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 1
+    }
+}
