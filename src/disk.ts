@@ -100,8 +100,13 @@ export class Disk implements Storage {
   lock(path: string, exclusive: boolean): Operation<Lock | null> {
     const lock = (): Lock | null => {
       const file = Deno.openSync(path, { read: true });
+      // A process that is being started has the descriptor, and with it the lock, a while longer.
+      const release = () => {
+        file.unlockSync();
+        file.close();
+      };
       try {
-        if (file.tryLockSync(exclusive)) return { release: () => file.close() };
+        if (file.tryLockSync(exclusive)) return { release };
       } catch (error) {
         file.close();
         throw error;

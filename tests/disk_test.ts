@@ -1,5 +1,5 @@
 /** The real disk: what it writes is what it was given, however often it is interrupted. */
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { LoomError } from "../mod.ts";
 import { Disk } from "../src/disk.ts";
 import { native } from "../src/native.ts";
@@ -97,4 +97,30 @@ Deno.test("of pieces that can't all be written those before are counted, and the
     assertEquals(error.code, "IO");
   }
   file.close().sync();
+});
+
+Deno.test({
+  name: "a directory's lock is let go even while a process that is just starting has it too",
+  ignore: Deno.build.os !== "linux",
+  fn() {
+    using directory = temporaryDirectory();
+    const system = Deno.dlopen("libc.so.6", {
+      dup: { parameters: ["i32"], result: "i32" },
+      close: { parameters: ["i32"], result: "i32" },
+    });
+    const { dup, close } = system.symbols;
+    const disk = new Disk(native());
+    // The system gives out the lowest number that is free.
+    const descriptor = dup(0);
+    close(descriptor);
+    const lock = disk.lock(directory.path, true).sync()!;
+    // As a child of this process has it until it runs its program.
+    const copy = dup(descriptor);
+    lock.release();
+    const again = disk.lock(directory.path, true).sync();
+    close(copy);
+    system.close();
+    assertNotEquals(again, null);
+    again?.release();
+  },
 });
