@@ -14,6 +14,9 @@ pub type Owner = u32;
 /// Nobody, or a thread for which there was no place: what it has is never given back.
 pub const NOBODY: Owner = 0;
 
+/// How many threads can have something at a time.
+pub const MOST_OWNERS: usize = u8::MAX as usize;
+
 const FREE: usize = 0;
 
 struct Place {
@@ -25,13 +28,13 @@ struct Place {
     calls: AtomicU32,
 }
 
-static PLACES: [Place; u8::MAX as usize] = [const {
+static PLACES: [Place; MOST_OWNERS] = [const {
     Place {
         thread: AtomicUsize::new(FREE),
         generation: AtomicU32::new(0),
         calls: AtomicU32::new(0),
     }
-}; u8::MAX as usize];
+}; MOST_OWNERS];
 
 /// The owner of each descriptor, as far as there is room.
 static OWNERS: [AtomicU8; 4096] = [const { AtomicU8::new(NOBODY as u8) }; 4096];

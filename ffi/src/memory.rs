@@ -3,31 +3,31 @@
 //! it ends. JavaScript registers some of its memory; calls use its twin (twin.rs), which
 //! goes with the thread (isolate.rs).
 
-use crate::isolate::{self, Owner};
+use crate::isolate::{self, MOST_OWNERS, Owner};
 use crate::twin::Twin;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// How many pieces the process can have.
+/// How many pieces a thread can have. Those that it never has take no memory.
 const MOST: usize = 512;
 
 struct Piece {
-    /// Whose it is; NOBODY where there is none.
-    owner: AtomicU32,
     address: AtomicPtr<u8>,
     original: AtomicPtr<u8>,
     /// Bytes; 0 where there is none.
     length: AtomicUsize,
 }
 
-static PIECES: [Piece; MOST] = [const {
-    Piece {
-        owner: AtomicU32::new(isolate::NOBODY),
-        address: AtomicPtr::new(ptr::null_mut()),
-        original: AtomicPtr::new(ptr::null_mut()),
-        length: AtomicUsize::new(0),
-    }
-}; MOST];
+/// The pieces of each owner. It alone changes them, on its thread; its calls look at them.
+static PIECES: [[Piece; MOST]; MOST_OWNERS] = [const {
+    [const {
+        Piece {
+            address: AtomicPtr::new(ptr::null_mut()),
+            original: AtomicPtr::new(ptr::null_mut()),
+            length: AtomicUsize::new(0),
+        }
+    }; MOST]
+}; MOST_OWNERS];
 
 impl Piece {
     fn twin(&self) -> Twin {
@@ -45,14 +45,17 @@ impl Piece {
         self.length.store(0, Ordering::Release);
         // SAFETY: its owner uses it no more, and neither do the calls of that.
         unsafe { twin.end() };
-        self.owner.store(isolate::NOBODY, Ordering::Release);
+    }
+
+    fn is_free(&self) -> bool {
+        self.length.load(Ordering::Acquire) == 0
     }
 }
 
-fn pieces_of(owner: Owner) -> impl Iterator<Item = &'static Piece> {
-    PIECES
-        .iter()
-        .filter(move |piece| piece.owner.load(Ordering::Acquire) == owner)
+/// An owner's pieces, and room for more; none for NOBODY.
+fn pieces_of(owner: Owner) -> &'static [Piece] {
+    let pieces = PIECES.get((owner as usize).wrapping_sub(1));
+    pieces.map_or(&[], |pieces| pieces.as_slice())
 }
 
 /// Registers memory for calls off the thread; -ENOMEM where there is no room for more.
@@ -61,15 +64,8 @@ fn pieces_of(owner: Owner) -> impl Iterator<Item = &'static Piece> {
 /// As for `Twin::make`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn loom_lend(original: *mut u8, length: u32) -> i32 {
-    let owner = isolate::current();
-    let claimed = PIECES.iter().find(|piece| {
-        let (free, used) = (isolate::NOBODY, Ordering::Relaxed);
-        piece
-            .owner
-            .compare_exchange(free, owner, Ordering::AcqRel, used)
-            .is_ok()
-    });
-    let Some(piece) = claimed.filter(|_| owner != isolate::NOBODY) else {
+    let pieces = pieces_of(isolate::current());
+    let Some(piece) = pieces.iter().find(|piece| piece.is_free()) else {
         return -libc::ENOMEM;
     };
     // SAFETY: the caller's promise.
@@ -81,19 +77,16 @@ pub unsafe extern "C" fn loom_lend(original: *mut u8, length: u32) -> i32 {
             piece.length.store(length, Ordering::Release);
             0
         }
-        Err(error) => {
-            piece.owner.store(isolate::NOBODY, Ordering::Release);
-            error
-        }
+        Err(error) => error,
     }
 }
 
 /// Forgets memory that was registered: no call uses it any more.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_take_back(original: *mut u8) -> i32 {
-    let found = pieces_of(isolate::current()).find(|piece| {
-        piece.twin().parts().1 == original && piece.length.load(Ordering::Acquire) > 0
-    });
+    let found = pieces_of(isolate::current())
+        .iter()
+        .find(|piece| !piece.is_free() && piece.twin().parts().1 == original);
     match found {
         Some(piece) => {
             piece.end();
@@ -106,11 +99,13 @@ pub extern "C" fn loom_take_back(original: *mut u8) -> i32 {
 /// Where a call off the thread finds what an owner has at an address.
 pub fn twin_of<T>(owner: Owner, address: *mut T) -> *mut T {
     pieces_of(owner)
+        .iter()
         .find_map(|piece| piece.twin().of(address.cast()))
         .map_or(address, |twin| twin.cast())
 }
 
 /// Forgets all that an owner has registered.
 pub fn forget_all(owner: Owner) {
-    pieces_of(owner).for_each(Piece::end);
+    let pieces = pieces_of(owner).iter();
+    pieces.filter(|piece| !piece.is_free()).for_each(Piece::end);
 }

@@ -118,6 +118,23 @@ fn memory_that_is_taken_back_has_no_twin() {
 }
 
 #[test]
+fn each_thread_has_room_for_as_much_memory_whatever_others_have() {
+    let all_have = Barrier::new(60);
+    thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| {
+                let lent = (0..12).all(|_| {
+                    // SAFETY: memory of so many bytes.
+                    unsafe { loom_lend(fresh(4096), 4096) == 0 }
+                });
+                all_have.wait();
+                assert!(lent);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_thread_ends_after_its_last_call() {
     let path = temporary_path();
     let (begun, begins) = channel();
