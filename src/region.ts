@@ -22,6 +22,7 @@ import { GATHERS } from "./region/huge_pages.ts";
 import { Mappings } from "./region/mappings.ts";
 import { canStayOpen, faultsFor, LeftOpen, PAGES_AHEAD } from "./region/opening_ahead.ts";
 import { PageStates } from "./region/page_states.ts";
+import { ScratchPages } from "./region/scratch.ts";
 import { SharedWords } from "./region/shared_words.ts";
 import { ACCESS, chooseTracker, type PageTracker } from "./region/tracker.ts";
 import { detachBuffer, largestSize } from "./region/wasm_memory.ts";
@@ -56,6 +57,7 @@ export class Region {
   /** What is known of its pages. */
   readonly states: PageStates;
   readonly guard: GuardPage;
+  readonly scratch: ScratchPages;
   /** How the kernel has it mapped. */
   readonly mappings: Mappings;
   /** Whether it is left open from one save to the next. */
@@ -70,10 +72,7 @@ export class Region {
   readonly #growth?: Growth;
   /** Whether some clean pages have memory of their own. */
   hasOwn = false;
-  #scratch = -1;
   #staging?: LentMemory;
-  /** Pages that the scratch file was made for; others lie there once they are saved. */
-  #scratchPages = 0;
 
   /**
    * Attaches a memory, as far as the settings say. All pages are dirty.
@@ -108,6 +107,7 @@ export class Region {
     this.held = new HeldPages(native, slot, this.words);
     this.states = new PageStates(native, slot, this.words, this.tracker);
     this.guard = new GuardPage(native, slot, this.words, this.held);
+    this.scratch = new ScratchPages(native, slot, pageSize);
     this.mappings = new Mappings(native, slot, this.words);
     this.catchesWrites = this.tracker.catches && !settings.memory;
     if (settings.memory) {
@@ -235,8 +235,7 @@ export class Region {
       open ? 1 : 0,
     );
     checkedMemory(result, "mmap");
-    if (this.#scratch < 0) return;
-    for (const { first, count } of runs) this.freeScratch(first, count);
+    for (const { first, count } of runs) this.scratch.free(first, count);
   }
 
   /**
@@ -287,36 +286,12 @@ export class Region {
   mapFresh(first: number, count: number): void {
     if (count === 0) return;
     fillBits(this.words.own, first, count, false);
-    const inScratch = Math.max(0, Math.min(first + count, this.#scratchPages) - first);
-    if (inScratch > 0) {
-      const result = this.native.loom_map_scratch(this.#slot, this.#scratch, first, inScratch);
-      checkedMemory(result, "mmap");
-    }
+    const inScratch = this.scratch.mapAgain(first, count);
     const [start, rest] = [first + inScratch, count - inScratch];
     checkedMemory(this.native.loom_map_anonymous(this.#slot, start, rest), "mmap");
-    this.freeScratch(first, count);
+    this.scratch.free(first, count);
     fillBits(this.words.dirty, first, count, true);
     this.guard.closeAmong(first, count);
-  }
-
-  /** Gives the region a scratch file as long as itself; all of it becomes zeros. */
-  mapScratch(descriptor: number, moveOnFault: boolean): void {
-    this.#scratch = descriptor;
-    this.#scratchPages = this.pages;
-    const result = this.native.loom_map_scratch(this.#slot, descriptor, 0, this.pages);
-    checkedMemory(result, "mmap");
-    this.native.loom_set_scratch(this.#slot, descriptor, moveOnFault ? 1 : 0);
-  }
-
-  get hasScratch(): boolean {
-    return this.#scratch >= 0;
-  }
-
-  /** Frees the space that pages take in the scratch file, where there is one. */
-  freeScratch(first: number, count: number): void {
-    if (this.#scratch < 0 || count <= 0) return;
-    const [offset, length] = [first, count].map((pages) => BigInt(pages * this.pageSize));
-    this.native.loom_punch(this.#scratch, offset, length);
   }
 
   /** Marks pages dirty as a write to each would, so that the kernel can write there. */
@@ -370,13 +345,13 @@ export class Region {
 
   /** Whether pages can stay in memory of their own when they are clean. */
   get keepsOwn(): boolean {
-    return this.mapped && this.#scratch < 0 && this.tracker.name === "signal";
+    return this.mapped && !this.scratch.isThere && this.tracker.name === "signal";
   }
 
   /** Hands pages back to the system; they read as zeros. */
   discard(first: number, count: number): void {
     if (count <= 0) return;
-    this.freeScratch(first, count);
+    this.scratch.free(first, count);
     checkedMemory(this.native.loom_discard(this.#slot, first, count), "madvise");
   }
 

@@ -49,7 +49,7 @@ export function* loadRegion(
     if (settings.scratch !== undefined) {
       scratch = yield* Scratch.open(storage, settings.scratch, region.size);
       yield* scratch.fill(region);
-      region.mapScratch(scratch.descriptor, mapped);
+      region.scratch.map(scratch.descriptor, region.pages, mapped);
     }
     if (image) yield* fill(region, image, Math.min(image.pages, pages), mapped);
     if (pending) yield* overlay(region, pending);

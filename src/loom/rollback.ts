@@ -43,7 +43,7 @@ function clear(region: Region, first: number): void {
   const count = region.pages - first;
   if (count === 0) return;
   // Freeing the space of a scratch file is a hint, and zeros are not.
-  if (region.hasScratch) {
+  if (region.scratch.isThere) {
     for (const run of region.states.touched(first)) region.bytes(run.first, run.count).fill(0);
   }
   region.discard(first, count);
