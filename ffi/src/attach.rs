@@ -2,7 +2,7 @@
 //! and when their isolate has ended without closing them.
 
 use crate::isolate::{self, Owner};
-use crate::region::{CLAIMED, FREE, Region, SLOTS, Slot, USED, system_page_size, used};
+use crate::region::{CLAIMED, FREE, Region, SLOTS, Slot, USED, Visit, system_page_size, used};
 use crate::state::State;
 use crate::twin::Twin;
 use crate::{aside, budget, fault, huge_page, mapping};
@@ -45,20 +45,30 @@ fn sweep() {
     }
 }
 
+/// Forgets the files of a region: others may soon have their descriptors.
+fn forget_files(slot: &Slot) {
+    slot.moves_to_scratch.store(false, Ordering::SeqCst);
+    slot.scratch.store(-1, Ordering::SeqCst);
+    slot.image.store(-1, Ordering::SeqCst);
+}
+
 /// Notes that an isolate is about to end, or has ended: the memory of its regions may go
 /// at any time, and with it all that their owner would have told. With `files_go` its
 /// descriptors are closed next.
 pub fn leave(owner: Owner, files_go: bool) {
     for slot in used() {
-        if slot.owner.load(Ordering::Relaxed) != owner || Region::load(slot).is_none() {
+        // Until the visit ends nobody attaches another here, even if it was left before.
+        let Some(visit) = Visit::begin(slot).filter(|visit| visit.owner == owner) else {
             continue;
+        };
+        if files_go {
+            forget_files(slot);
+            slot.owner.store(isolate::NOBODY, Ordering::Relaxed);
         }
         slot.left.store(true, Ordering::SeqCst);
+        drop(visit);
         if files_go {
-            slot.moves_to_scratch.store(false, Ordering::SeqCst);
-            slot.scratch.store(-1, Ordering::SeqCst);
             slot.wait_for_visitors();
-            slot.owner.store(isolate::NOBODY, Ordering::Relaxed);
         }
     }
     if files_go {

@@ -179,7 +179,7 @@ pub struct Visit {
 }
 
 impl Visit {
-    fn begin(slot: &'static Slot) -> Option<Visit> {
+    pub fn begin(slot: &'static Slot) -> Option<Visit> {
         slot.visitors.fetch_add(1, Ordering::SeqCst);
         let region = Region::load(slot);
         if region.is_none() {

@@ -193,6 +193,27 @@ fn a_region_is_kept_for_others_until_its_memory_goes() {
     );
 }
 
+#[test]
+fn a_region_whose_thread_has_ended_has_no_files() {
+    let image = temporary(&[5; 4 * PAGE]);
+    let slot = thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            let loom = Loom::new(8);
+            assert_eq!(loom.map(image.as_raw_fd(), &[[0, 4]], 1), 0);
+            assert_eq!(loom_set_scratch(loom.slot, image.as_raw_fd(), 1), 0);
+            let slot = loom.slot;
+            // Its memory stays, as where others share it.
+            std::mem::forget(loom);
+            slot
+        });
+        ended.join().unwrap()
+    });
+    let region = Region::at(slot).unwrap();
+    assert_eq!((region.image, region.scratch), (-1, -1));
+    assert!(!region.moves_to_scratch);
+    loom_detach(slot);
+}
+
 /// Memory of the stack, aligned as a region is.
 #[repr(align(16384))]
 struct Page([u8; PAGE]);
