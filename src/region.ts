@@ -370,8 +370,12 @@ export class Region {
     this.words.guardPage = undefined;
     this.#staging?.[Symbol.dispose]();
     const inPlace = this.isInPlace();
-    if (!inPlace || this.#makePlain()) this.native.loom_detach(this.#slot);
-    else unreleased.add(this);
+    if (!inPlace || this.#makePlain()) {
+      this.native.loom_detach(this.#slot);
+    } else {
+      unreleased.add(this);
+      this.native.loom_forget_files(this.#slot);
+    }
     this.tracker.close();
     if (!inPlace) return;
     detachBuffer(this.memory);

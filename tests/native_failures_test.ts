@@ -152,6 +152,29 @@ for (const [mode, optionsFor] of MODES) {
   }
 }
 
+Deno.test("what is written to a closed loom that the system left protected is in no file", () => {
+  using temporary = temporaryDirectory();
+  const directory = `${temporary.path}/loom`;
+  const options = { size: 1 << 20, shared: true };
+  {
+    using loom = Loom.openSync(directory, options);
+    new Uint8Array(loom.buffer).fill(1);
+    loom.saveSync();
+  }
+  const failing = new FailingLibrary();
+  const withScratch = { ...options, scratch: `${temporary.path}/scratch` };
+  const loom = openSyncOn(new Disk(native()), directory, withScratch, failing.library);
+  const bytes = new Uint8Array(loom.buffer);
+  failing.refuses = () => 12;
+  loom.closeSync();
+  // One of them has the number that the scratch file had.
+  const paths = Array.from({ length: 16 }, (_, index) => `${temporary.path}/${index}`);
+  const files = paths.map((path) => Deno.openSync(path, { write: true, createNew: true }));
+  for (let at = 0; at < bytes.length; at += loom.pageSize) bytes[at] = 2;
+  files.forEach((file) => file.close());
+  assertEquals(paths.map((path) => Deno.statSync(path).size), paths.map(() => 0));
+});
+
 /** A save of which call `at` is refused. False: it has no such call. */
 async function refuseInSave(
   workload: Workload,

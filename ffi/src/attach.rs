@@ -165,6 +165,20 @@ pub extern "C" fn loom_detach(slot: u32) -> i32 {
     }
 }
 
+/// Forgets the files of a region that stays although its loom is closed. Returns when no
+/// fault handler uses them any more.
+#[unsafe(no_mangle)]
+pub extern "C" fn loom_forget_files(slot: u32) -> i32 {
+    match SLOTS.get(slot as usize) {
+        Some(slot) => {
+            forget_files(slot);
+            slot.wait_for_visitors();
+            0
+        }
+        None => -libc::EINVAL,
+    }
+}
+
 /// Says how many pages a region has from now on: its memory has grown in place.
 #[unsafe(no_mangle)]
 pub extern "C" fn loom_resize(slot: u32, pages: u32) -> i32 {

@@ -35,6 +35,7 @@ export const SYMBOLS = {
     result: "i32",
   },
   loom_detach: { parameters: ["u32"], result: "i32" },
+  loom_forget_files: { parameters: ["u32"], result: "i32" },
   loom_is_at: { parameters: ["u32", "buffer"], result: "i32" },
   loom_set_scratch: {
     parameters: [
@@ -328,6 +329,7 @@ export const SELDOM: ReadonlySet<keyof typeof SYMBOLS> = new Set([
   "loom_attach",
   "loom_can_scan",
   "loom_detach",
+  "loom_forget_files",
   "loom_open",
   "loom_read",
   "loom_last_change",
