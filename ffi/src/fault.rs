@@ -22,18 +22,42 @@ struct Previous(UnsafeCell<[MaybeUninit<sigaction>; 2]>);
 unsafe impl Sync for Previous {}
 
 static PREVIOUS: Previous = Previous(UnsafeCell::new([const { MaybeUninit::uninit() }; 2]));
-static INSTALLED: AtomicU32 = AtomicU32::new(0);
+static INSTALLATION: AtomicU32 = AtomicU32::new(ABSENT);
+
+/// How far the installation is.
+const ABSENT: u32 = 0;
+const BEGUN: u32 = 1;
+const DONE: u32 = 2;
 
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 /// Installs the handler, once in the life of the process.
 pub fn install() -> i32 {
-    if INSTALLED.swap(1, Ordering::AcqRel) != 0 {
-        return 0;
+    once(&INSTALLATION, install_all)
+}
+
+/// Does something that only one thread may do, and whose end all others wait for; again if
+/// it failed.
+pub fn once(progress: &AtomicU32, act: impl FnOnce() -> i32) -> i32 {
+    let (seen, unseen) = (Ordering::AcqRel, Ordering::Acquire);
+    loop {
+        match progress.compare_exchange(ABSENT, BEGUN, seen, unseen) {
+            Ok(_) => break,
+            Err(DONE) => return 0,
+            // SAFETY: takes nothing; who is waited for may need this processor.
+            Err(_) => _ = unsafe { libc::sched_yield() },
+        }
     }
+    let result = act();
+    let reached = if result == 0 { DONE } else { ABSENT };
+    progress.store(reached, Ordering::Release);
+    result
+}
+
+fn install_all() -> i32 {
     for (index, signal) in SIGNALS.iter().enumerate() {
-        // SAFETY: PREVIOUS is written here only, and each entry before the handler
-        // that reads it is installed; `action` is fully initialised, zero being a
+        // SAFETY: PREVIOUS is written here only, by one thread, and each entry before the
+        // handler that reads it is installed; `action` is fully initialised, zero being a
         // valid value of every field that is not set.
         let result = unsafe {
             let previous = (*PREVIOUS.0.get())[index].as_mut_ptr();
@@ -47,7 +71,6 @@ pub fn install() -> i32 {
             }
         };
         if result != 0 {
-            INSTALLED.store(0, Ordering::Release);
             return -errno::last();
         }
     }

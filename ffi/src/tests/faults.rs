@@ -1,6 +1,7 @@
 //! What a first write does, and how many pages it opens.
 
 use super::*;
+use crate::fault::once;
 use crate::lost_page::is_anonymous;
 
 #[test]
@@ -242,4 +243,26 @@ fn the_page_map_tells_what_has_been_put_in_a_lost_pages_place() {
     loom.write(2, 6);
     loom.write(6, 6);
     assert!(is_anonymous(2) && is_anonymous(6));
+}
+
+#[test]
+fn whoever_comes_second_waits_until_the_first_has_installed_the_handler() {
+    use std::sync::atomic::AtomicBool;
+    let (progress, is_done, has_begun) =
+        (AtomicU32::new(0), AtomicBool::new(false), Barrier::new(2));
+    // Whoever fails leaves it to others.
+    assert_eq!(once(&progress, || -libc::EINVAL), -libc::EINVAL);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            once(&progress, || {
+                has_begun.wait();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                is_done.store(true, Ordering::SeqCst);
+                0
+            })
+        });
+        has_begun.wait();
+        assert_eq!(once(&progress, || panic!("it is done already")), 0);
+        assert!(is_done.load(Ordering::SeqCst));
+    });
 }
