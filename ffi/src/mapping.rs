@@ -142,7 +142,32 @@ pub fn is_mapped(address: *const u8) -> bool {
 
 /// Whether a page can be read, as the kernel finds when it tries. For the fault handler,
 /// too: system calls only.
+#[cfg(target_os = "linux")]
 pub fn is_readable(region: &Region, page: u32) -> bool {
+    let (mut byte, page) = (0u8, region.address(page));
+    let range = |iov_base| libc::iovec {
+        iov_base,
+        iov_len: 1,
+    };
+    let (into, from) = (range((&raw mut byte).cast()), range(page));
+    // SAFETY: this process; the kernel reads the byte into a local, and fails where that
+    // can't be done.
+    let count = unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &from, 1, 0) };
+    match count {
+        1 => true,
+        _ if errno::last() == libc::EFAULT => false,
+        // A sandbox may forbid the call.
+        _ => is_readable_into_pipe(page),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn is_readable(region: &Region, page: u32) -> bool {
+    is_readable_into_pipe(region.address(page))
+}
+
+/// The same, with two descriptors that the process must have left.
+fn is_readable_into_pipe(page: *const c_void) -> bool {
     let mut ends = [-1; 2];
     // SAFETY: the pipe's ends are this call's own. The kernel reads the byte, and fails
     // where that can't be done.
@@ -150,7 +175,7 @@ pub fn is_readable(region: &Region, page: u32) -> bool {
         if libc::pipe(ends.as_mut_ptr()) != 0 {
             return false;
         }
-        let readable = libc::write(ends[1], region.address(page), 1) == 1;
+        let readable = libc::write(ends[1], page, 1) == 1;
         libc::close(ends[0]);
         libc::close(ends[1]);
         readable

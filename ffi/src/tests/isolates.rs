@@ -4,6 +4,7 @@ use super::*;
 use crate::copy::copy;
 use crate::file::{loom_close, loom_open};
 use crate::isolate::{during, loom_begin, loom_caller, loom_leave};
+use crate::mapping::is_readable;
 use crate::memory::{loom_lend, loom_take_back, twin_of};
 use std::ffi::CString;
 use std::io::Read;
@@ -191,6 +192,19 @@ fn a_region_is_kept_for_others_until_its_memory_goes() {
         next, loom.slot as i32,
         "attaching another found that the memory had gone"
     );
+}
+
+#[test]
+fn whether_a_page_can_be_read_takes_no_descriptor() {
+    let loom = Loom::new(8);
+    loom.write(3, 7);
+    // SAFETY: a page of this test's own.
+    unsafe { libc::mprotect(loom.at(5).cast(), PAGE, libc::PROT_NONE) };
+    let region = loom.region();
+    assert!(in_child(|| {
+        limit(libc::RLIMIT_NOFILE, 0);
+        is_readable(&region, 3) && is_readable(&region, 4) && !is_readable(&region, 5)
+    }));
 }
 
 #[test]

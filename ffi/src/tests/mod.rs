@@ -230,3 +230,13 @@ fn in_child(finds: impl FnOnce() -> bool) -> bool {
         libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 1
     }
 }
+
+/// Has the system refuse more of something, `RLIMIT_DATA` or the like.
+fn limit(resource: u32, to: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: to,
+        rlim_max: to,
+    };
+    // SAFETY: a limit that is looked at only.
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
