@@ -3,7 +3,7 @@
  * in turn: a typed error or none, memory as it was and nothing forgotten, nothing
  * left open or mapped; and the next save works, or says that it can't.
  */
-import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { assert, assertEquals, assertGreaterOrEqual, assertStringIncludes } from "@std/assert";
 import { Loom, type LoomOptions } from "../mod.ts";
 import { contentsOf, copyDirectory, sameBytes } from "./support/contents.ts";
 import { Disk } from "../src/disk.ts";
@@ -151,6 +151,25 @@ for (const [mode, optionsFor] of MODES) {
     }
   }
 }
+
+Deno.test("a process without a descriptor left is told so", async () => {
+  using temporary = temporaryDirectory();
+  const failing = new FailingLibrary();
+  const open = () =>
+    openSyncOn(new Disk(native()), temporary.path, { size: 1 << 20 }, failing.library);
+  using loom = open();
+  // How memory is mapped is read from a file of the kernel's.
+  failing.refuses = () => 24;
+  const error = await errorOf(() => loom.check());
+  assertEquals(error?.code, "IO", error?.message);
+  assertStringIncludes(error!.message, "files");
+  failing.refuses = () => undefined;
+  assertEquals(loom.check(), []);
+  loom.closeSync();
+  // Of the table of looms it says that the table is full.
+  failing.refuses = () => 24;
+  assertEquals((await errorOf(open))?.code, "BUSY");
+});
 
 Deno.test("what is written to a closed loom that the system left protected is in no file", () => {
   using temporary = temporaryDirectory();
