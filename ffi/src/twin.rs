@@ -5,7 +5,7 @@
 #[cfg(target_os = "linux")]
 use crate::errno;
 
-/// The second mapping; where the system makes none, JavaScript's own memory.
+/// The second mapping; on systems that make none, JavaScript's own memory.
 #[derive(Clone, Copy)]
 pub struct Twin {
     pub address: *mut u8,
@@ -28,7 +28,8 @@ impl Twin {
     }
 
     /// Makes fresh pages of those at `original`, all zeros, and maps them a second time.
-    /// -errno where the system has no memory for them.
+    /// -errno where the system has no memory for them, or no mapping left: JavaScript's own
+    /// wouldn't do, since the fault handler uses it when its isolate has ended.
     ///
     /// # Safety
     /// `original` must begin `length` bytes of whole system pages, as JavaScript's memory
@@ -45,7 +46,8 @@ impl Twin {
                 return Err(-errno::last());
             }
             match libc::mremap(pages, 0, length, libc::MREMAP_MAYMOVE) {
-                libc::MAP_FAILED => original,
+                // The pages stay: they are JavaScript's memory as well as those before them.
+                libc::MAP_FAILED => return Err(-libc::ENOMEM),
                 twin => twin.cast(),
             }
         };

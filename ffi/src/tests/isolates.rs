@@ -6,6 +6,7 @@ use crate::file::{loom_close, loom_open};
 use crate::isolate::{during, loom_begin, loom_caller, loom_leave};
 use crate::mapping::is_readable;
 use crate::memory::{loom_lend, loom_take_back, twin_of};
+use crate::twin::Twin;
 use std::ffi::CString;
 use std::io::Read;
 use std::sync::mpsc::channel;
@@ -26,6 +27,16 @@ fn byte_at(address: usize) -> Option<u8> {
         reader.read_exact(&mut byte).unwrap();
         byte[0]
     })
+}
+
+/// How much this process has mapped, by the first number in a file of the kernel's.
+fn mapped_bytes() -> u64 {
+    let mut digits = [0; 20];
+    let mut file = File::open("/proc/self/statm").unwrap();
+    let length = file.read(&mut digits).unwrap();
+    let number = digits[..length].iter().take_while(|byte| **byte != b' ');
+    let pages = number.fold(0, |pages, digit| pages * 10 + u64::from(digit - b'0'));
+    pages * crate::region::system_page_size() as u64
 }
 
 /// Memory that a thread registered, and where it is for calls off the thread.
@@ -133,6 +144,21 @@ fn each_thread_has_room_for_as_much_memory_whatever_others_have() {
             });
         }
     });
+}
+
+#[test]
+fn memory_that_the_system_maps_only_once_is_refused() {
+    let length = 1 << 20;
+    let original = fresh(length);
+    assert!(in_child(|| {
+        // What takes the place of other memory is allowed still.
+        limit(libc::RLIMIT_AS, mapped_bytes());
+        // SAFETY: memory of so many bytes.
+        let refused = unsafe { Twin::make(original, length).err() } == Some(-libc::ENOMEM);
+        // SAFETY: as above; JavaScript has it still.
+        unsafe { original.write_volatile(1) };
+        refused
+    }));
 }
 
 #[test]
