@@ -104,11 +104,8 @@ pub unsafe extern "C" fn loom_open(path: *const c_char, mode: u32) -> i32 {
     };
     // SAFETY: the caller vouches for the path.
     let file = errno::count(unsafe { libc::open(path, flags | libc::O_CLOEXEC) } as isize);
-    if file < 0 {
-        return file;
-    }
-    isolate::own(file);
-    if mode == UPDATE {
+    let file = if file < 0 { file } else { isolate::own(file) };
+    if file >= 0 && mode == UPDATE {
         // SAFETY: takes a descriptor and flags only.
         let locked = errno::check(unsafe { libc::flock(file, libc::LOCK_EX | libc::LOCK_NB) });
         if locked < 0 {

@@ -36,8 +36,14 @@ static PLACES: [Place; MOST_OWNERS] = [const {
     }
 }; MOST_OWNERS];
 
-/// The owner of each descriptor, as far as there is room.
-static OWNERS: [AtomicU8; 4096] = [const { AtomicU8::new(NOBODY as u8) }; 4096];
+/// How many descriptors a process may have, unless its system is told otherwise
+/// (fs.nr_open). What is said of those that it never has takes no memory.
+const MOST_FILES: usize = 1 << 20;
+
+/// The owner of each descriptor.
+static OWNERS: [AtomicU8; MOST_FILES] = [const { AtomicU8::new(NOBODY as u8) }; MOST_FILES];
+/// Descriptors from this one on never had an owner.
+static OWNED: AtomicUsize = AtomicUsize::new(0);
 
 fn this_thread() -> usize {
     // SAFETY: takes nothing and can't fail.
@@ -120,11 +126,16 @@ fn finish_calls(owner: Owner) {
 /// A call that is waited for may take as long as the disk does.
 const POLL_MICROSECONDS: u32 = 200;
 
-/// Notes that a descriptor is the caller's.
-pub fn own(file: i32) {
-    if let Some(owner) = OWNERS.get(file as usize) {
-        owner.store(current() as u8, Ordering::Release);
-    }
+/// Notes that a descriptor is the caller's, and returns it. -EMFILE where it could never be
+/// given back: then it is closed.
+pub fn own(file: i32) -> i32 {
+    let Some(owner) = OWNERS.get(file as usize) else {
+        loom_close(file);
+        return -libc::EMFILE;
+    };
+    OWNED.fetch_max(file as usize + 1, Ordering::AcqRel);
+    owner.store(current() as u8, Ordering::Release);
+    file
 }
 
 /// Forgets whose a descriptor is: it is about to be closed.
@@ -162,7 +173,8 @@ pub extern "C" fn loom_leave() {
 }
 
 fn for_each_file(owner: Owner, act: impl Fn(i32)) {
-    for (file, of) in OWNERS.iter().enumerate() {
+    let owned = &OWNERS[..OWNED.load(Ordering::Acquire)];
+    for (file, of) in owned.iter().enumerate() {
         if u32::from(of.load(Ordering::Acquire)) == owner {
             act(file as i32);
         }

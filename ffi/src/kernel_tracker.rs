@@ -131,8 +131,7 @@ pub extern "C" fn loom_open_userfaultfd() -> i32 {
     #[cfg(target_os = "linux")]
     {
         let file = userfaultfd::open();
-        isolate::own(file);
-        file
+        if file < 0 { file } else { isolate::own(file) }
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::copy::copy;
 use crate::file::{loom_close, loom_open};
-use crate::isolate::{during, loom_begin, loom_caller, loom_leave};
+use crate::isolate::{during, loom_begin, loom_caller, loom_leave, own};
 use crate::mapping::is_readable;
 use crate::memory::{loom_lend, loom_take_back, twin_of};
 use crate::twin::Twin;
@@ -127,6 +127,28 @@ fn memory_that_is_taken_back_has_no_twin() {
         assert!(loom_begin() >= 4096);
         assert_eq!(twin_of(owner, original), original);
     }
+}
+
+#[test]
+fn descriptors_go_with_their_thread_whatever_their_numbers() {
+    let file = temporary(&[5]);
+    let high = thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            // SAFETY: limits that are looked at and written, a descriptor and numbers.
+            let high = unsafe {
+                let mut limit = std::mem::zeroed::<libc::rlimit>();
+                libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+                libc::fcntl(file.as_raw_fd(), libc::F_DUPFD, 4096)
+            };
+            assert_eq!(own(high), high);
+            assert!(is_open(high));
+            high
+        });
+        ended.join().unwrap()
+    });
+    assert!(!is_open(high));
 }
 
 #[test]
