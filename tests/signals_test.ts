@@ -59,6 +59,17 @@ for (const tracker of TRACKERS) {
     });
   }
 
+  test("a signal that is ignored and sent by a process kills none", async (directory) => {
+    const script = new URL("./support/faulting_child.ts", import.meta.url).pathname;
+    const { stdout, signal } = await new Deno.Command("sh", {
+      args: [
+        ...["-c", `trap '' BUS; exec "$@"`, "sh", Deno.execPath(), ...RUN, "--allow-run"],
+        ...[script, "send SIGBUS", tracker, directory],
+      ],
+    }).output();
+    assertEquals([signal, new TextDecoder().decode(stdout)], [null, "survived\n"]);
+  });
+
   for (const kept of [0, 10 * PAGE, 10 * PAGE + 4096]) {
     test(`an image cut to ${kept} bytes while it is mapped kills nobody`, async (directory) => {
       fill(directory);

@@ -122,13 +122,15 @@ fn delegate(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // handler is called as its own flags say it wants to be called.
     unsafe {
         let previous = (*PREVIOUS.0.get())[index].assume_init_ref();
+        let is_sent = (*info).si_code <= 0;
         match previous.sa_sigaction {
+            libc::SIG_IGN if is_sent => {}
             // Ignoring a fault would repeat it for ever; the system kills instead.
             libc::SIG_DFL | libc::SIG_IGN => {
                 let mut default: sigaction = core::mem::zeroed();
                 default.sa_sigaction = libc::SIG_DFL;
                 libc::sigaction(signal, &default, core::ptr::null_mut());
-                if (*info).si_code <= 0 {
+                if is_sent {
                     libc::raise(signal);
                 }
             }

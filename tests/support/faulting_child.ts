@@ -22,6 +22,7 @@ const ACTS: Record<string, () => void> = {
   "write unmapped memory": () => system.memset(unmapped, 1, 1n),
   "read forbidden memory": () => new Deno.UnsafePointerView(forbidden).getUint8(),
   "write forbidden memory": () => system.memset(forbidden, 1, 1n),
+  "send SIGBUS": () => Deno.kill(Deno.pid, "SIGBUS"),
 };
 
 if (directory) {
