@@ -113,23 +113,16 @@ export function* openDirectory(
       mode,
     );
     yield* checkPageSize(storage, settings, image);
-    evidence = yield* examine(
-      storage,
-      directory,
-      settings.pageSize,
-      image,
-      settings.adopt,
-    );
+    evidence = yield* examine(storage, directory, settings.pageSize, image);
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
     const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
-    const isBelieved = !settings.adopt || !evidence.journal;
     let readAll = false;
     const isGone = !evidence.control && !evidence.journal;
-    if (image && isBelieved) readAll = yield* recognise(image, pending, isGone);
+    if (image && !settings.adopt) readAll = yield* recognise(image, pending, isGone);
     else if (!image && !settings.adopt) yield* expectNoImage(storage, settings, pending);
     if (!image) yield* expectNoJournal(storage, directory);
-    if (settings.verify && isBelieved && image?.checksums) {
+    if (settings.verify && !settings.adopt && image?.checksums) {
       yield* expectAllPages(image, pending);
     }
     attachment = yield* Attachment.open(storage, directory, mode);
@@ -138,6 +131,7 @@ export function* openDirectory(
     }
     if (dryRun) {
       const seen = yield* look(image, attachment, evidence, verdict);
+      if (settings.adopt && image) yield* image.forget();
       return { ...seen, image, files, journal, attachment, lock, readAll };
     }
     if (!image) {
@@ -147,15 +141,11 @@ export function* openDirectory(
     yield* ensureChecksums(storage, directory, image);
     const recovery = yield* recover(storage, directory, evidence, verdict, image, attachment);
     image.journal = 0n;
-    const { source, journal: applied } = evidence;
+    const { source } = evidence;
     evidence = undefined;
     if (source) yield* perform(source.file.close());
     yield* checkImage(image, settings.loomPages);
-    if (settings.adopt) {
-      if (applied) yield* image.forget();
-      yield* ensureChecksums(storage, directory, image);
-      yield* adoptPages(image);
-    }
+    if (settings.adopt) yield* adoptPages(image);
     const names: string[] = yield* perform(storage.list(directory));
     for (const name of LEFTOVERS.filter((name) => names.includes(name))) {
       yield* perform(storage.remove(join(directory, name)));

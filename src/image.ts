@@ -209,7 +209,7 @@ export class Image {
     });
   }
 
-  /** Makes nothing of what its checksums say. */
+  /** Makes nothing of what its checksums say, and leaves them as they are. */
   *forget(): Protocol<void> {
     if (!this.checksums) return;
     yield* this.checksums.close();

@@ -121,20 +121,15 @@ function corrupt(path: string, what: string, page?: number): LoomError {
   );
 }
 
-/**
- * Reads patch or journal and compares it with the image. The caller closes the source.
- * Where the image is to be adopted nothing is believed of it, but that it needs a journal.
- */
+/** Reads patch or journal and compares it with the image. The caller closes the source. */
 export function* examine(
   storage: Storage,
   directory: string,
   pageSize: number,
   image: Image | undefined,
-  adopt = false,
 ): Protocol<Evidence> {
   const journaled = image && (yield* examineJournal(storage, directory, image));
   if (journaled) return journaled;
-  if (adopt && image) yield* image.forget();
   const controlFile = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
   let control: Control | undefined;
   let file = NO_FILE;
@@ -311,8 +306,7 @@ export function* conditions(
     met.push({ kind: "patch", key: BigInt(control.checksum) });
   }
   if (image) met.push(yield* conditionOf(image));
-  // Where the image is adopted no more is known than what was found.
-  const journal = image?.checksums?.identity?.journal ?? image?.journal;
+  const journal = image?.checksums?.identity?.journal;
   if (journal !== undefined) met.push({ kind: "journal", key: journal });
   return met;
 }

@@ -135,6 +135,12 @@ export class ChecksumFile {
     this.#words = words;
   }
 
+  /** Makes nothing of what it said of the image: all of that is noted anew. */
+  forget(): void {
+    this.identity = undefined;
+    this.damaged.length = 0;
+  }
+
   /** What a page hashes to; 0 where that is not known. All were loaded before. */
   at(page: number): number {
     return this.#words![indexOf(page)] ?? 0;

@@ -116,12 +116,16 @@ export function* checkPages(
   return check;
 }
 
-/** Takes the image as it is: every page gets the checksum of what it holds. */
+/**
+ * Takes the image as it is: every page gets the checksum of what it holds. What is said of
+ * the image stays in place until then: which saves it may lack must never be unknown.
+ */
 export function* adoptPages(image: Image): Protocol<void> {
   const checksums = image.checksums!;
   yield* checksums.load();
   yield* hashPages(image, image.pages, () => true, (page, sum) => checksums.set(page, sum));
   yield* image.sync();
+  checksums.forget();
 }
 
 /**
