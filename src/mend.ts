@@ -198,12 +198,24 @@ const STEPS: Record<Remedy, Step> = {
       yield* perform(file.close());
     }
   },
+  /** The file stays too: only there it says which saves the image may lack. */
   *adopt(storage, directory) {
-    const [aside] = yield* asideNames(storage, directory, [FILES.checksums]);
-    return (yield* moveAside(storage, directory, FILES.checksums, aside)) ? [aside] : [];
+    const file = yield* ifPresent(storage.open(join(directory, FILES.checksums), "read"));
+    if (!file) return [];
+    try {
+      // Beyond that it is never written.
+      const bytes = new Uint8Array(Math.min(yield* perform(file.size()), CONTROL_LIMIT));
+      yield* readFully(file, bytes, 0);
+      const aside = yield* asideNames(storage, directory, [FILES.checksums]);
+      yield* writeAside(storage, directory, aside[0], bytes);
+      return aside;
+    } finally {
+      yield* perform(file.close());
+    }
   },
   *startEmpty(storage, directory, options) {
-    const [aside] = yield* asideNames(storage, directory, [FILES.journal]);
+    const names = [FILES.journal, FILES.checksums];
+    const [aside, checksums] = yield* asideNames(storage, directory, names);
     const hasJournal = yield* moveAside(storage, directory, FILES.journal, aside);
     const control = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
     if (control) yield* perform(control.close());
@@ -211,7 +223,7 @@ const STEPS: Record<Remedy, Step> = {
       ...hasJournal ? [aside] : [],
       ...control ? yield* STEPS.setPatchAside(storage, directory, options) : [],
       ...yield* STEPS.setAttachmentAside(storage, directory, options),
-      ...yield* STEPS.adopt(storage, directory, options),
+      ...(yield* moveAside(storage, directory, FILES.checksums, checksums)) ? [checksums] : [],
     ];
   },
   *pageSize(storage, directory, { pageSize }) {

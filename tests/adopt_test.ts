@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { LoomError, type LoomOptions } from "../mod.ts";
+import { mend } from "../src/mend.ts";
 import { perform, runSync } from "../src/protocol.ts";
 import { writeFully } from "../src/storage.ts";
 import { SimulatedDisk } from "./simulation/disk.ts";
@@ -67,15 +68,36 @@ function expectLast(disk: SimulatedDisk, adopt: boolean, when: string): void {
   loom.closeSync();
 }
 
-for (const [what, left] of Object.entries(CASES)) {
+/** The same once it was recovered, which keeps the checksums as they were. */
+function expectRecovered(disk: SimulatedDisk, when: string): void {
+  const { refused, steps } = runSync(mend(disk, HOME, { adopt: true }));
+  assertEquals(refused, undefined, when);
+  for (const { remedy, aside } of steps) {
+    assertEquals([remedy, aside.length], ["adopt", 1], when);
+    assert(disk.directories.get(HOME)!.current.has(aside[0]), when);
+  }
+  expectLast(disk, false, when);
+}
+
+/** Who adopts. */
+const WAYS: Record<string, (disk: SimulatedDisk, when: string) => void> = {
+  "a program": (disk, when) => expectLast(disk, true, when),
+  "recovering": expectRecovered,
+};
+
+const BOTH = Object.entries(CASES).flatMap(([what, left]) =>
+  Object.entries(WAYS).map(([who, adopt]) => [`${what}, by ${who}`, left, adopt] as const)
+);
+
+for (const [what, left, adopt] of BOTH) {
   Deno.test(`no save is lost, wherever adopting is cut: ${what}`, () => {
     const disk = left();
     const random = new Random(5);
     let [cuts, refusals] = [0, 0];
     disk.onStep = () => {
-      for (const survivor of survivors(disk, random, 16)) {
+      for (const survivor of survivors(disk, random, 6)) {
         const when = `cut ${++cuts}`;
-        expectLast(survivor.disk(), true, when);
+        for (const again of Object.values(WAYS)) again(survivor.disk(), when);
         try {
           expectLast(survivor.disk(), false, when);
         } catch (error) {
@@ -85,7 +107,7 @@ for (const [what, left] of Object.entries(CASES)) {
         }
       }
     };
-    expectLast(disk, true, "not cut");
+    adopt(disk, "not cut");
     disk.onStep = undefined;
     assert(cuts > 10, `${cuts} cuts`);
     assert(refusals < cuts, `${refusals} of ${cuts} were refused`);
