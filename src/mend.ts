@@ -156,23 +156,13 @@ const ATTACHMENTS = [FILES.attachment, FILES.otherAttachment, FILES.newAttachmen
 type Step = (storage: Storage, directory: string, options: MendOptions) => Protocol<string[]>;
 
 const STEPS: Record<Remedy, Step> = {
-  /**
-   * Alone, each of the two files would be litter to the next open: while memory.bin
-   * moves, control.bin is there twice. Where the image needs a journal that one is
-   * meant, and the patch means nothing.
-   */
+  /** Where the image needs a journal that one is meant, and the patch means nothing. */
   *setPatchAside(storage, directory) {
-    const names = [FILES.control, FILES.memory, FILES.journal];
-    const [control, memory, journal] = yield* asideNames(storage, directory, names);
+    const [journal] = yield* asideNames(storage, directory, [FILES.journal]);
     const moved = yield* moveAside(storage, directory, FILES.journal, journal);
     const forgotten = yield* forgetJournal(storage, directory);
     if (moved || forgotten) return moved ? [journal] : [];
-    const copied = yield* copyAside(storage, directory, FILES.control, control);
-    const hasMemory = yield* moveAside(storage, directory, FILES.memory, memory);
-    if (copied) yield* perform(storage.remove(join(directory, FILES.control)));
-    else yield* moveAside(storage, directory, FILES.control, control);
-    yield* perform(storage.syncDirectory(directory));
-    return hasMemory ? [control, memory] : [control];
+    return yield* movePatch(storage, directory);
   },
   *setAttachmentAside(storage, directory) {
     const free = yield* asideNames(storage, directory, ATTACHMENTS);
@@ -213,18 +203,16 @@ const STEPS: Record<Remedy, Step> = {
       yield* perform(file.close());
     }
   },
+  /** Checksums and journal go last: as long as one of them is there, opening is refused. */
   *startEmpty(storage, directory, options) {
-    const names = [FILES.journal, FILES.checksums];
-    const [aside, checksums] = yield* asideNames(storage, directory, names);
-    const hasJournal = yield* moveAside(storage, directory, FILES.journal, aside);
-    const control = yield* ifPresent(storage.open(join(directory, FILES.control), "read"));
-    if (control) yield* perform(control.close());
-    return [
-      ...hasJournal ? [aside] : [],
-      ...control ? yield* STEPS.setPatchAside(storage, directory, options) : [],
-      ...yield* STEPS.setAttachmentAside(storage, directory, options),
-      ...(yield* moveAside(storage, directory, FILES.checksums, checksums)) ? [checksums] : [],
-    ];
+    const names = [FILES.checksums, FILES.journal];
+    const free = yield* asideNames(storage, directory, names);
+    const aside = yield* movePatch(storage, directory);
+    aside.push(...yield* STEPS.setAttachmentAside(storage, directory, options));
+    for (const [index, name] of names.entries()) {
+      if (yield* moveAside(storage, directory, name, free[index])) aside.push(free[index]);
+    }
+    return aside;
   },
   *pageSize(storage, directory, { pageSize }) {
     const [aside] = yield* asideNames(storage, directory, [FILES.settings]);
@@ -234,6 +222,21 @@ const STEPS: Record<Remedy, Step> = {
     return [aside];
   },
 };
+
+/**
+ * Sets both files of a patch aside. Alone, each would be litter to the next open: while
+ * memory.bin moves, control.bin is there twice.
+ */
+function* movePatch(storage: Storage, directory: string): Protocol<string[]> {
+  const names = [FILES.control, FILES.memory];
+  const [control, memory] = yield* asideNames(storage, directory, names);
+  const copied = yield* copyAside(storage, directory, FILES.control, control);
+  const hasMemory = yield* moveAside(storage, directory, FILES.memory, memory);
+  if (copied) yield* perform(storage.remove(join(directory, FILES.control)));
+  const hasControl = copied || (yield* moveAside(storage, directory, FILES.control, control));
+  yield* perform(storage.syncDirectory(directory));
+  return [...hasControl ? [control] : [], ...hasMemory ? [memory] : []];
+}
 
 /** Has the image say that it needs no journal; false where it said so before. */
 function* forgetJournal(storage: Storage, directory: string): Protocol<boolean> {
@@ -275,14 +278,15 @@ function* moveAside(
   return true;
 }
 
-/** Copies a small file, durably; false where it is larger than it can be for any use. */
+/** Copies a small file, durably; false where it is none, or larger than for any use. */
 function* copyAside(
   storage: Storage,
   directory: string,
   name: string,
   aside: string,
 ): Protocol<boolean> {
-  const file = yield* perform(storage.open(join(directory, name), "read"));
+  const file = yield* ifPresent(storage.open(join(directory, name), "read"));
+  if (!file) return false;
   try {
     const size = yield* perform(file.size());
     if (size > CONTROL_LIMIT) return false;

@@ -39,6 +39,29 @@ function halfApplied(): SimulatedDisk {
   return left!;
 }
 
+/** Pages of a size for which saves in the journal leave patches. */
+const LARGE = 16384;
+
+/** A directory with saves in the journal, which carry something, and a patch for Vere. */
+function journaled(): SimulatedDisk {
+  const disk = new SimulatedDisk();
+  runSync(perform(disk.createDirectory(HOME)));
+  let left: SimulatedDisk | undefined;
+  const storage = new FailingStorage(({ action, name }) => {
+    if (action === "write" && name === "image.bin") left = disk.fork();
+  }, disk);
+  const loom = openSyncOn(storage, HOME, { size: 8 * LARGE, load: "copy" });
+  const bytes = new Uint8Array(loom.buffer);
+  for (let save = 1; save < 6; save++) {
+    bytes.fill(save, 0, 2 * LARGE);
+    loom.saveSync({ attachment: Uint8Array.of(save) });
+  }
+  loom.closeSync();
+  // The power stayed on: by now the disk has all of it.
+  for (const content of left!.directories.get(HOME)!.current.values()) content.sync();
+  return left!;
+}
+
 function write(disk: SimulatedDisk, name: string, position: number, bytes: Uint8Array): void {
   const file = runSync(perform(disk.open(`${HOME}/${name}`, "update")));
   runSync(writeFully(file, bytes, position));
@@ -59,6 +82,10 @@ function filesOf(disk: SimulatedDisk): Map<string, Uint8Array> {
 type Files = Map<string, Uint8Array>;
 
 interface Case {
+  left?: () => SimulatedDisk;
+  pageSize?: number;
+  /** How many pages the image has where opening isn't refused, if that is known. */
+  pages?: number;
   damage(disk: SimulatedDisk): void;
   options: MendOptions;
   steps: Remedy[];
@@ -67,6 +94,11 @@ interface Case {
 }
 
 const named = (...names: string[]) => (files: Files) => names.map((name) => [files.get(name)!]);
+
+const remove = (...names: string[]) => (disk: SimulatedDisk) => {
+  for (const name of names) runSync(perform(disk.remove(`${HOME}/${name}`)));
+  runSync(perform(disk.syncDirectory(HOME)));
+};
 
 const CASES: Record<string, Case> = {
   "a patch that rotted while it was applied": {
@@ -103,11 +135,8 @@ const CASES: Record<string, Case> = {
   },
   "a torn image": {
     damage: (disk) => {
-      for (const name of ["control.bin", "memory.bin"]) {
-        runSync(perform(disk.remove(`${HOME}/${name}`)));
-      }
+      remove("control.bin", "memory.bin")(disk);
       write(disk, "image.bin", 4 * PAGE, Uint8Array.of(1, 2, 3));
-      runSync(perform(disk.syncDirectory(HOME)));
     },
     options: { cutTail: true, adopt: true },
     steps: ["cutTail", "adopt"],
@@ -117,13 +146,29 @@ const CASES: Record<string, Case> = {
     },
   },
   "an image that is gone": {
-    damage: (disk) => {
-      runSync(perform(disk.remove(`${HOME}/image.bin`)));
-      runSync(perform(disk.syncDirectory(HOME)));
-    },
+    damage: remove("image.bin"),
+    pages: 0,
     options: { startEmpty: true },
     steps: ["startEmpty"],
     kept: named("control.bin", "memory.bin", "checksums.bin"),
+  },
+  "an image that is gone, and had saves in the journal": {
+    left: journaled,
+    pageSize: LARGE,
+    damage: remove("image.bin"),
+    pages: 0,
+    options: { startEmpty: true },
+    steps: ["startEmpty"],
+    kept: named("control.bin", "memory.bin", "journal.bin", "checksums.bin", "attachment.0"),
+  },
+  "an image that is gone with its checksums, and had saves in the journal": {
+    left: journaled,
+    pageSize: LARGE,
+    damage: remove("image.bin", "checksums.bin"),
+    pages: 0,
+    options: { startEmpty: true },
+    steps: ["startEmpty"],
+    kept: named("control.bin", "memory.bin", "journal.bin", "attachment.0"),
   },
   "a damaged loom.json": {
     damage: (disk) => write(disk, "loom.json", 0, Uint8Array.of(0)),
@@ -134,18 +179,21 @@ const CASES: Record<string, Case> = {
 };
 
 /** Opens as a program would that knows nothing of any of this. */
-function opened(disk: SimulatedDisk): void {
-  const settings = { directory: HOME, pageSize: PAGE, loomPages: 16, dryRun: false };
+function opened(disk: SimulatedDisk, { pageSize = PAGE, pages }: Case, when: string): void {
+  const settings = { directory: HOME, pageSize, loomPages: 16, dryRun: false };
   try {
-    runSync(openDirectory(disk, settings));
+    const { image, attachment } = runSync(openDirectory(disk, settings));
+    if (pages !== undefined) assertEquals(image!.pages, pages, when);
+    if (pages === 0) assertEquals(attachment.bytes, undefined, when);
   } catch (error) {
     assert(error instanceof LoomError, `${error}`);
   }
 }
 
-for (const [what, { damage, options: asked, steps, kept }] of Object.entries(CASES)) {
+for (const [what, it] of Object.entries(CASES)) {
+  const { left: start = halfApplied, damage, options: asked, steps, kept } = it;
   Deno.test(`nothing is lost, wherever recovering is cut: ${what}`, () => {
-    const disk = halfApplied();
+    const disk = start();
     damage(disk);
     const before = filesOf(disk);
     const wanted = kept(before);
@@ -163,7 +211,7 @@ for (const [what, { damage, options: asked, steps, kept }] of Object.entries(CAS
         const left = survivor.disk();
         cuts++;
         expectKept(left, `cut ${cuts}`);
-        opened(left);
+        opened(left, it, `cut ${cuts}`);
         expectKept(left, `cut ${cuts}, then opened`);
       }
     };
@@ -180,6 +228,6 @@ for (const [what, { damage, options: asked, steps, kept }] of Object.entries(CAS
       const form = name.includes(".tail.") ? original.slice(4 * PAGE) : original;
       assert(sameBytes(after.get(name)!, form), name);
     }
-    opened(disk);
+    opened(disk, it, "in the end");
   });
 }
