@@ -23,7 +23,7 @@ import { PatchFiles } from "./patch/files.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { conditions, decide, examine, recover, recoveryOf } from "./recovery.ts";
 import { contentOf, type Evidence, type Recovery, type Verdict } from "./recovery/evidence.ts";
-import { adoptPages, expectAllPages, recognise, savesOf } from "./recovery/identity.ts";
+import { adoptPages, expectAdoptable, expectLeft, savesOf } from "./recovery/identity.ts";
 import {
   ifPresent,
   type Lock,
@@ -117,14 +117,10 @@ export function* openDirectory(
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
     const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
-    let readAll = false;
     const isGone = !evidence.control && !evidence.journal;
-    if (image && !settings.adopt) readAll = yield* recognise(image, pending, isGone);
-    else if (!image && !settings.adopt) yield* expectNoImage(storage, settings, pending);
-    if (!image) yield* expectNoJournal(storage, directory);
-    if (settings.verify && !settings.adopt && image?.checksums) {
-      yield* expectAllPages(image, pending);
-    }
+    const readAll = settings.adopt
+      ? yield* expectAdoptable(storage, settings, image, evidence, pending)
+      : yield* expectLeft(storage, settings, image, pending, isGone);
     attachment = yield* Attachment.open(storage, directory, mode);
     if (!settings.adopt) {
       attachment.expectWhole(yield* conditions(evidence, verdict, image));
@@ -165,40 +161,6 @@ export function* openDirectory(
     lock.release();
     throw error;
   }
-}
-
-/** Without its image a journal is not to be taken for a left one. */
-function* expectNoJournal(storage: Storage, directory: string): Protocol<void> {
-  const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
-  if (!file) return;
-  yield* perform(file.close());
-  const path = join(directory, FILES.image);
-  throw new LoomError(
-    "CORRUPT_IMAGE",
-    `The image "${path}" is gone, and its journal is there. Nothing was changed. Put it ` +
-      `back, or restore it from a backup.`,
-    { path },
-  );
-}
-
-/** Where there is no image there must never have been one. */
-function* expectNoImage(
-  storage: Storage,
-  { directory, pageSize }: DirectorySettings,
-  pending: PatchContent | undefined,
-): Protocol<void> {
-  const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "read");
-  if (!checksums) return;
-  yield* checksums.close();
-  const { identity } = checksums;
-  if (!identity || identity.pages === 0 && !identity.saving && !pending) return;
-  const path = join(directory, FILES.image);
-  throw new LoomError(
-    "CORRUPT_IMAGE",
-    `The image "${path}" is gone: it had ${identity.pages} pages. Nothing was changed. ` +
-      `Put it back, or restore it from a backup.`,
-    { path },
-  );
 }
 
 /** Gives the image a file for its checksums, where it has none that can be used. */

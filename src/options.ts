@@ -70,7 +70,8 @@ export interface LoomOptions {
   verify?: boolean;
   /**
    * Takes image.bin as it is, though it isn't what Loom left there: because another
-   * program, such as Vere, went on with it. Reads all of it.
+   * program, such as Vere, went on with it. Reads all of it. A patch that lies beside it
+   * must have been made for it.
    *
    * @default {false}
    */

@@ -6,9 +6,12 @@
 import { checksumPages, isZero, wordsOf } from "../checksum.ts";
 import { LoomError } from "../errors.ts";
 import { type Image, READ_PAGES } from "../image.ts";
-import type { ImageIdentity } from "../image/checksum_file.ts";
+import { ChecksumFile, type ImageIdentity } from "../image/checksum_file.ts";
+import { FILES, join } from "../layout.ts";
 import type { PatchContent } from "../patch.ts";
 import { perform, type Protocol } from "../protocol.ts";
+import { ifPresent, type Storage } from "../storage.ts";
+import type { Evidence } from "./evidence.ts";
 
 /** How many pages are looked at where a save may have been under way. */
 const SAMPLE_PAGES = 64;
@@ -23,15 +26,109 @@ export interface PageCheck {
   unknown: number;
 }
 
+/** Where an image lies, and how closely it is looked at. */
+export interface Place {
+  directory: string;
+  pageSize: number;
+  /** Whether every page is compared. */
+  verify?: boolean;
+}
+
 /**
- * Sees that the image is the one that was left here; `pending` is a patch that may
- * have been applied in part. Says whether every page had to be read for that.
+ * Sees that the image is the one that was left here, or that none was, where there is none;
+ * `pending` is a patch that may have been applied in part. Says whether every page had to be
+ * read for that.
  *
  * @param isGone whether there is no patch at all, not even one that was applied: if one was
  * announced, and had begun to be applied, somebody may have taken it away
  * @throws {LoomError} `CORRUPT_IMAGE`
  */
-export function* recognise(
+export function* expectLeft(
+  storage: Storage,
+  place: Place,
+  image: Image | undefined,
+  pending: PatchContent | undefined,
+  isGone = false,
+): Protocol<boolean> {
+  if (!image) {
+    yield* expectNoImage(storage, place, pending);
+    yield* expectNoJournal(storage, place);
+    return false;
+  }
+  const readAll = yield* recognise(image, pending, isGone);
+  if (place.verify && image.checksums) yield* expectAllPages(image, pending);
+  return readAll;
+}
+
+/**
+ * The same for an image that is to be taken as it is: what it was left as is only asked where
+ * a patch lies beside it that may not be applied yet. Of any other image than it was made for
+ * that would make a mixture, and without it this one may be half of a save.
+ *
+ * @throws {LoomError} `CORRUPT_PATCH`, `CORRUPT_IMAGE` where there is no image
+ */
+export function* expectAdoptable(
+  storage: Storage,
+  place: Place,
+  image: Image | undefined,
+  { control, journal }: Evidence,
+  pending: PatchContent | undefined,
+): Protocol<boolean> {
+  if (!image) yield* expectNoJournal(storage, place);
+  if (journal || !control || control.isRetired) return false;
+  try {
+    return yield* expectLeft(storage, place, image, pending);
+  } catch (cause) {
+    if (!image || !(cause instanceof LoomError) || cause.code !== "CORRUPT_IMAGE") throw cause;
+    const [path, checksums] = [FILES.control, FILES.checksums].map((name) =>
+      join(place.directory, name)
+    );
+    const { page } = cause;
+    const where = page === undefined ? "" : ` at page ${page}`;
+    throw new LoomError(
+      "CORRUPT_PATCH",
+      `The patch "${path}" is there, and the image isn't what it was made for${where}. ` +
+        `Nothing was changed: put that image back, or set the patch aside with "loom ` +
+        `recover". If it belongs to this image all the same, remove "${checksums}".`,
+      { path, page, cause },
+    );
+  }
+}
+
+/** Without its image a journal is not to be taken for a left one. */
+function* expectNoJournal(storage: Storage, { directory }: Place): Protocol<void> {
+  const file = yield* ifPresent(storage.open(join(directory, FILES.journal), "read"));
+  if (!file) return;
+  yield* perform(file.close());
+  throw gone(directory, "is gone, and its journal is there");
+}
+
+/** Where there is no image there must never have been one. */
+function* expectNoImage(
+  storage: Storage,
+  { directory, pageSize }: Place,
+  pending: PatchContent | undefined,
+): Protocol<void> {
+  const checksums = yield* ChecksumFile.open(storage, directory, pageSize, "read");
+  if (!checksums) return;
+  yield* checksums.close();
+  const { identity } = checksums;
+  if (!identity || identity.pages === 0 && !identity.saving && !pending) return;
+  throw gone(directory, `is gone: it had ${identity.pages} pages`);
+}
+
+function gone(directory: string, what: string): LoomError {
+  const path = join(directory, FILES.image);
+  return new LoomError(
+    "CORRUPT_IMAGE",
+    `The image "${path}" ${what}. Nothing was changed. Put it back, or restore it from a ` +
+      `backup.`,
+    { path },
+  );
+}
+
+/** The same, of an image that is there. */
+function* recognise(
   image: Image,
   pending: PatchContent | undefined,
   isGone: boolean,
@@ -134,7 +231,7 @@ export function* adoptPages(image: Image): Protocol<void> {
  *
  * @throws {LoomError} `CORRUPT_IMAGE`
  */
-export function* expectAllPages(image: Image, pending?: PatchContent): Protocol<number> {
+function* expectAllPages(image: Image, pending?: PatchContent): Protocol<number> {
   const count = yield* expectPages(image, pending);
   const rewritten = new Set(pending?.pages);
   // A page that is cut short counts: it may have been the image's own.
