@@ -15,8 +15,8 @@ import { DEFAULT_PAGE_SIZE, FILES, join } from "./layout.ts";
 import { applyPatch, type PageSource, type PatchContent } from "./patch.ts";
 import { perform, type Protocol } from "./protocol.ts";
 import { conditionOf, conditions, decide, examine, recover } from "./recovery.ts";
-import { contentOf, type Evidence } from "./recovery/evidence.ts";
-import { savesOf } from "./recovery/identity.ts";
+import { contentOf, type Evidence, holdsSave } from "./recovery/evidence.ts";
+import { expectLeft, savesOf } from "./recovery/identity.ts";
 import { ifPresent, type Lock, quietly, type Storage, type StorageFile } from "./storage.ts";
 
 /** How far a backup is, in bytes. */
@@ -239,6 +239,11 @@ function* settleOld(storage: Storage, directory: string, pageSize: number): Prot
     const evidence = yield* examine(storage, directory, oldPageSize, image);
     source = evidence.source;
     const verdict = decide(evidence, Infinity, directory);
+    const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
+    // What the image may lack is not to be lost with another, or none, in its place.
+    if (!image || holdsSave(evidence)) {
+      yield* expectLeft(storage, { directory, pageSize: oldPageSize }, image, pending);
+    }
     attachment = yield* Attachment.open(storage, directory, "update");
     if (verdict.action !== "none") {
       image ??= yield* Image.create(storage, join(directory, FILES.image), oldPageSize);

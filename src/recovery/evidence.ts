@@ -51,6 +51,14 @@ export type Verdict =
   | { action: "apply" }
   | { action: "discard"; patch: Exclude<Recovery["patch"], "applied">; reason: string };
 
+/**
+ * Whether there is a save that the image may lack: a journal that it needs, or a patch that
+ * doesn't say that it was applied.
+ */
+export function holdsSave({ journal, control }: Evidence): boolean {
+  return journal !== undefined || control !== undefined && !control.isRetired;
+}
+
 /** What there is to apply. */
 export function contentOf({ journal, control }: Evidence): PatchContent | undefined {
   return journal ?? control;

@@ -11,7 +11,7 @@ import { FILES, join } from "../layout.ts";
 import type { PatchContent } from "../patch.ts";
 import { perform, type Protocol } from "../protocol.ts";
 import { ifPresent, type Storage } from "../storage.ts";
-import type { Evidence } from "./evidence.ts";
+import { type Evidence, holdsSave } from "./evidence.ts";
 
 /** How many pages are looked at where a save may have been under way. */
 const SAMPLE_PAGES = 64;
@@ -71,11 +71,11 @@ export function* expectAdoptable(
   storage: Storage,
   place: Place,
   image: Image | undefined,
-  { control, journal }: Evidence,
+  evidence: Evidence,
   pending: PatchContent | undefined,
 ): Protocol<boolean> {
   if (!image) yield* expectNoJournal(storage, place);
-  if (journal || !control || control.isRetired) return false;
+  if (evidence.journal || !holdsSave(evidence)) return false;
   try {
     return yield* expectLeft(storage, place, image, pending);
   } catch (cause) {
