@@ -227,7 +227,7 @@ export function* adoptPages(image: Image): Protocol<void> {
 
 /**
  * Every page that has a checksum must match it, and none may have lost its own;
- * `pending` is as for {@linkcode recognise}. Says how many pages were read.
+ * `pending` is as for {@linkcode expectLeft}. Says how many pages were read.
  *
  * @throws {LoomError} `CORRUPT_IMAGE`
  */
