@@ -361,6 +361,13 @@ export class Region {
       this.native.loom_protect(this.#slot, 0, this.pages, ACCESS.write) >= 0;
   }
 
+  /** Lets go of memory of which nothing has been changed yet: it stays the program's. */
+  leave(): void {
+    if (!attached.delete(this)) return;
+    this.native.loom_detach(this.#slot);
+    this.tracker.close();
+  }
+
   /**
    * Makes the region plain memory again and detaches its buffer, so that a late
    * access finds length 0, or zeros where the memory is shared.

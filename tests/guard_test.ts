@@ -1,6 +1,6 @@
 /** The guard page in the free space between the watermarks. */
-import { assert, assertEquals } from "@std/assert";
-import { Loom, type LoomOptions } from "../mod.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Loom, LoomError, type LoomOptions } from "../mod.ts";
 import { codeOf } from "./support/codes.ts";
 import { saveAndList } from "./support/saves.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
@@ -364,5 +364,27 @@ for (const tracker of TRACKERS) {
     }
     using loom = Loom.openSync(directory, options);
     new Pages(loom).assertHolds((page) => page < 40);
+  });
+}
+
+for (const asked of ["isFree", "attachment"]) {
+  Deno.test(`what a program does when it is asked may be too much: ${asked}`, async () => {
+    using temporary = temporaryDirectory();
+    for (const how of ["saveSync", "save"] as const) {
+      await using loom = await Loom.open(temporary.path, { size: PAGES * PAGE });
+      const pages = new Pages(loom);
+      pages.mark(4, 6);
+      pages.write(0, 1);
+      loom.saveSync();
+      pages.write(0, 2);
+      const meet = () => pages.grow(4, 6);
+      const options = asked === "isFree"
+        ? { isFree: () => (meet(), false) }
+        : { attachment: () => (meet(), Uint8Array.of(1)) };
+      const error = await assertRejects(async () => void await loom[how](options), LoomError);
+      assertEquals(error.code, "EXHAUSTED");
+      loom.rollbackSync();
+      assertEquals([pages.read(0), loom.attachment], [1, undefined]);
+    }
   });
 }

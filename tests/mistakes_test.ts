@@ -1,11 +1,11 @@
 /** Mistakes of programs, and of those who name files: told in words, and nothing is lost. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { Loom, LoomError, WasmLoom } from "../mod.ts";
+import { Loom, LoomError, type LoomOptions, WasmLoom } from "../mod.ts";
 import { SystemError } from "../src/errors.ts";
 import { codeOf } from "./support/codes.ts";
 import { contentsOf } from "./support/contents.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
-import { temporaryDirectory } from "./support/temporary.ts";
+import { temporaryDirectory, testInDirectory } from "./support/temporary.ts";
 
 const SIZE = 1 << 20;
 
@@ -85,3 +85,28 @@ Deno.test("a scratch file that can't be emptied is left as it is", () => {
     if (isThere) Deno.removeSync(scratch);
   }
 });
+
+testInDirectory(
+  "an open that is refused leaves a memory of one's own as it was",
+  (directory) => {
+    const refusals: LoomOptions[] = [
+      { scratch: `${directory}/nowhere/scratch` },
+      { scratch: directory },
+      { scratch: `${directory}.scratch`, tracker: "userfaultfd" },
+    ];
+    for (const saved of [false, true]) {
+      if (saved) {
+        using loom = Loom.openSync(directory, { size: 1 << 20 });
+        new Uint8Array(loom.buffer)[0] = 1;
+        loom.saveSync();
+      }
+      for (const options of refusals) {
+        const memory = new WebAssembly.Memory({ initial: 4, maximum: 10 });
+        const bytes = new Uint8Array(memory.buffer).fill(7);
+        assertThrows(() => Loom.openSync(directory, { memory, ...options }), LoomError);
+        assert(bytes.length > 0 && bytes.every((byte) => byte === 7), JSON.stringify(options));
+        bytes.fill(8);
+      }
+    }
+  },
+);

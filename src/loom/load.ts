@@ -39,18 +39,21 @@ export function* loadRegion(
   if (settings.follows) growTo(memory, pages * settings.pageSize, settings.directory);
   const region = new Region(library, memory, settings, mapped);
   let scratch: Scratch | undefined;
+  let isUntouched = true;
   function* release(): Protocol<void> {
-    region.detach();
+    if (isUntouched) region.leave();
+    else region.detach();
     if (scratch) yield* scratch.remove();
   }
   try {
     const saved = pages > 0 || attachment.bytes !== undefined;
-    if (settings.memory && saved) region.mapFresh(0, region.pages);
     if (settings.scratch !== undefined) {
       scratch = yield* Scratch.open(storage, settings.scratch, region.size);
-      yield* scratch.fill(region);
-      region.scratch.map(scratch.descriptor, region.pages, mapped);
+      if (!saved) yield* scratch.fill(region);
     }
+    isUntouched = false;
+    if (settings.memory && saved) region.mapFresh(0, region.pages);
+    if (scratch) region.scratch.map(scratch.descriptor, region.pages, mapped);
     if (image) yield* fill(region, image, Math.min(image.pages, pages), mapped);
     if (pending) yield* overlay(region, pending);
     region.imagePages = Math.max(region.imagePages, pages);

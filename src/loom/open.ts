@@ -100,6 +100,8 @@ export class OpenLoom {
     this.#validate("before", false);
     const free = isFree && freePages(this.region, this.freeSpace.watermarks, isFree);
     const given = typeof attachment === "function" ? attachment() : attachment;
+    // What the program was asked may have been too much for it.
+    this.health.expectUsable();
     // From then on no code of the program's runs in this call.
     const { watermarks } = this.freeSpace;
     const carried = this.guest?.read() ?? given;
