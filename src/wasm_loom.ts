@@ -14,7 +14,7 @@ import { type LoomOptions, oneOf, type Settings, settingsOf } from "./options.ts
 import { run, runSync } from "./protocol.ts";
 import type { Recovery } from "./recovery/evidence.ts";
 import type { SaveReport } from "./save.ts";
-import type { SaveOptions } from "./save/options.ts";
+import type { SaveOptions, Saving } from "./save/options.ts";
 import { type Started, WasmProgram, type WasmStart } from "./wasm_loom/program.ts";
 import { sourceOf, sourceOfSync, type WasmModule } from "./wasm_loom/source.ts";
 
@@ -160,13 +160,14 @@ export class WasmLoom implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Saves the program's state and returns when it is on disk. The program can go on
-   * meanwhile: what it does after the call is the next save's. Only where the program itself
+   * Saves the program's state and returns when it is on disk; its `committed` is fulfilled as
+   * soon as it survives any crash. The program can go on meanwhile: what it does after the
+   * call is the next save's. Only where the program itself
    * is in the middle of a call does the save wait for its end.
    *
    * @throws {LoomError} `UNSUPPORTED`; as {@linkcode Loom.save} otherwise
    */
-  save(options: WasmSaveOptions = {}): Promise<SaveReport> {
+  save(options: WasmSaveOptions = {}): Saving {
     return this.#loom.save(options);
   }
 

@@ -46,7 +46,8 @@ test("a save begins in the call: what the program does next is not part of it", 
   counter.add();
   const saving = counter.loom.save();
   counter.add();
-  await saving;
+  await saving.committed;
+  assertEquals(await saving.applied, await saving);
   await counter.loom.close();
   assertEquals(savedIn(directory), 1);
 });
