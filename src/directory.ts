@@ -117,10 +117,9 @@ export function* openDirectory(
     const verdict = decide(evidence, settings.loomPages, directory);
     if (verdict.action !== "apply" && image) yield* checkImage(image, settings.loomPages);
     const pending = verdict.action === "apply" ? contentOf(evidence) : undefined;
-    const isGone = !evidence.control && !evidence.journal;
     const readAll = settings.adopt
       ? yield* expectAdoptable(storage, settings, image, evidence, pending)
-      : yield* expectLeft(storage, settings, image, pending, isGone);
+      : yield* expectLeft(storage, settings, image, pending);
     attachment = yield* Attachment.open(storage, directory, mode);
     if (!settings.adopt) {
       attachment.expectWhole(yield* conditions(evidence, verdict, image));

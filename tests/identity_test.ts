@@ -311,24 +311,3 @@ Deno.test("a patch of Vere's is not taken for Loom's, though its file has the nu
     assert(sameBytes(Deno.readFileSync(path("memory.bin")), page));
   }
 });
-
-for (const gone of [["control.bin"], ["control.bin", "memory.bin"]]) {
-  Deno.test(`half of a save is not opened when somebody has taken its ${gone.join(" and ")}`, () => {
-    using temporary = temporaryDirectory();
-    const directory = `${temporary.path}/loom`;
-    fill(directory);
-    const pages = [3, 7, 11, 150];
-    let writes = 0;
-    const storage = new FailingStorage(({ action, name }) =>
-      action === "write" && name === "image.bin" && ++writes === 2
-        ? new SystemError("EIO", "pwrite")
-        : undefined
-    );
-    const loom = openSyncOn(storage, directory, { ...options, journal: false });
-    for (const page of pages) new Uint8Array(loom.buffer).set(pageFilled(99), page * PAGE);
-    assertThrows(() => loom.saveSync(), LoomError, "will survive");
-    loom.closeSync();
-    for (const name of gone) Deno.removeSync(`${directory}/${name}`);
-    refused(directory, "CORRUPT_IMAGE", pages[0]);
-  });
-}

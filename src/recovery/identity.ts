@@ -39,8 +39,6 @@ export interface Place {
  * `pending` is a patch that may have been applied in part. Says whether every page had to be
  * read for that.
  *
- * @param isGone whether there is no patch at all, not even one that was applied: if one was
- * announced, and had begun to be applied, somebody may have taken it away
  * @throws {LoomError} `CORRUPT_IMAGE`
  */
 export function* expectLeft(
@@ -48,14 +46,13 @@ export function* expectLeft(
   place: Place,
   image: Image | undefined,
   pending: PatchContent | undefined,
-  isGone = false,
 ): Protocol<boolean> {
   if (!image) {
     yield* expectNoImage(storage, place, pending);
     yield* expectNoJournal(storage, place);
     return false;
   }
-  const readAll = yield* recognise(image, pending, isGone);
+  const readAll = yield* recognise(image, pending);
   if (place.verify && image.checksums) yield* expectAllPages(image, pending);
   return readAll;
 }
@@ -128,11 +125,7 @@ function gone(directory: string, what: string): LoomError {
 }
 
 /** The same, of an image that is there. */
-function* recognise(
-  image: Image,
-  pending: PatchContent | undefined,
-  isGone: boolean,
-): Protocol<boolean> {
+function* recognise(image: Image, pending?: PatchContent): Protocol<boolean> {
   const { checksums } = image;
   if (pending) yield* expectEnd(image, pending);
   if (!checksums) return false;
@@ -147,9 +140,7 @@ function* recognise(
   const last = yield* perform(image.file.lastChange());
   // A save may have been under way; of those in the journal some may be in the image.
   const isBetween = saving !== undefined || identity.journal !== 0n;
-  const isCut = isGone && saving &&
-    (yield* savesOf(image, identity)).applied === saving.control;
-  if (inode !== identity.inode || !isBetween && last > identity.changed || isCut) {
+  if (inode !== identity.inode || !isBetween && last > identity.changed) {
     return (yield* expectAllPages(image, pending)) > 0;
   }
   if (isBetween) {
