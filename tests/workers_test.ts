@@ -106,11 +106,11 @@ class GatedWriters {
   readonly #workers: Worker[];
   readonly #lost: Promise<number>[];
 
-  constructor(buffer: SharedArrayBuffer, first: number, end: number) {
+  constructor(buffer: SharedArrayBuffer, first: number, end: number, forgets: boolean) {
     const url = new URL("./support/gated_worker.ts", import.meta.url);
     this.#workers = [0, 1].map(() => new Worker(url, { type: "module" }));
     this.#lost = this.#workers.map((worker, index) => {
-      worker.postMessage({ buffer, first, end, index, control: this.#control });
+      worker.postMessage({ buffer, first, end, index, forgets, control: this.#control });
       return new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
     });
   }
@@ -147,7 +147,7 @@ class GatedWriters {
 for (const tracker of TRACKERS) {
   for (const load of ["map", "copy"] as const) {
     const name = `${tracker}, ${load}: what Workers write while a save goes on is kept`;
-    /** @param change what differs from save to save, and which pages are free */
+    /** @param change what differs from save to save; and says which pages are free, if any are */
     const test = (
       what: string,
       [first, end]: [number, number],
@@ -165,7 +165,8 @@ for (const tracker of TRACKERS) {
         const words = new Uint32Array(loom.buffer);
         words.fill(1);
         await loom.save();
-        const writers = new GatedWriters(loom.buffer as SharedArrayBuffer, first, end);
+        const buffer = loom.buffer as SharedArrayBuffer;
+        const writers = new GatedWriters(buffer, first, end, change(loom, 0) !== undefined);
         await writers.stop();
         for (let save = 0; save < 30; save++) {
           const isFree = change(loom, save);

@@ -14,6 +14,7 @@ import { perform, type Protocol } from "../protocol.ts";
 import type { CopiedPages } from "../region/copied_pages.ts";
 import { writeEachFully, type WritePieces } from "../storage.ts";
 import type { Plan, SaveTarget } from "./plan.ts";
+import { giveUpFree } from "./free_pages.ts";
 import { ownTail } from "./tail.ts";
 
 /** How many pages are hashed and written at a time: few enough to be in the cache. */
@@ -68,23 +69,23 @@ export class PatchPages implements Disposable {
   hold(): void {
     const { region } = this.target;
     const { held } = region;
-    const { candidates, free, runs, old, total, staysOpen } = this.plan;
+    const { candidates, runs, old, total, staysOpen } = this.plan;
     this.#held = true;
     held.begin();
     if (region.isShared && total < old) ownTail(region, this.plan);
+    if (region.isShared || !region.tracker.protects) giveUpFree(this.target, this.plan);
     if (staysOpen) {
       this.#copies = region.copies(pagesOf(candidates));
       return;
     }
     held.hold(candidates);
-    if (!region.tracker.protects) held.hold(runsOf(free));
     if (region.tracker.protects) {
       this.#areSealed = true;
       region.protectAll(runs);
     }
     region.imagePages = Math.max(old, total);
     if (region.catchesWrites) return;
-    for (const { first, count } of [...candidates, ...runsOf(free)]) held.keep(first, count);
+    for (const { first, count } of candidates) held.keep(first, count);
   }
 
   /** Pages that stayed open, and are what they were when they were held: some at a time. */

@@ -44,8 +44,7 @@ export function* settle(
   // Workers may be writing to shared memory at this moment: it is not replaced.
   const remap = region.mapped && !region.isShared;
   if (held) expectInPlace(region);
-  if (region.isShared) { for (const page of plan.free) region.openDirty(page, 1); }
-  else if (!remap) yield* reload(target, plan, pages, held);
+  if (!remap && !region.isShared) yield* reload(target, plan, pages, held);
   region.imagePages = plan.total;
   if (held && !plan.staysOpen) region.refresh();
   if (plan.staysOpen) {
@@ -168,7 +167,7 @@ function changeOwn(region: Region, runs: Run[], total: number, dense: Run[]): Ru
 function mapAsHeld({ region, image }: SaveTarget, plan: Plan, pages: PatchPages): void {
   const { old, total, runs } = plan;
   const free = new Set(plan.free);
-  // What a free page holds was not saved.
+  // Free pages were given up in the call.
   const isSaved = (page: number) => !free.has(page) && pages.isAsHeld(page);
   const same = pagesOf(runs.filter(({ first }) => first < old)).filter(isSaved);
   region.mapClean(image.file.descriptor, [...runsOf(same)]);

@@ -8,6 +8,8 @@ interface Task {
   first: number;
   end: number;
   index: number;
+  /** Whether what it wrote before may be gone each time that it begins. */
+  forgets: boolean;
   /** 1: it may write. 0: it is to be quiet, and says so. -1: it is to end. And how many are quiet. */
   control: Int32Array<SharedArrayBuffer>;
 }
@@ -19,20 +21,24 @@ const scope = self as unknown as {
 
 const PAGE_WORDS = 4096;
 
-scope.onmessage = ({ data: { buffer, first, end, index, control } }) => {
+scope.onmessage = ({ data: { buffer, first, end, index, forgets, control } }) => {
   const words = new Uint32Array(buffer);
   const last = new Uint32Array(end);
   let lost = 0;
   const look = (page: number) => {
     if (words[page * PAGE_WORDS + index] !== last[page]) lost++;
   };
-  for (let page = first; page < end; page++) last[page] = words[page * PAGE_WORDS + index];
+  const learn = () => {
+    for (let page = first; page < end; page++) last[page] = words[page * PAGE_WORDS + index];
+  };
+  learn();
   Atomics.add(control, 1, 1);
   while (Atomics.load(control, 0) >= 0) {
     if (Atomics.load(control, 0) === 0) {
       Atomics.wait(control, 0, 0);
       continue;
     }
+    if (forgets) learn();
     Atomics.sub(control, 1, 1);
     while (Atomics.load(control, 0) === 1) {
       for (let page = first; page < end; page++) {
