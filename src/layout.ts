@@ -89,9 +89,11 @@ export function cutAt(end: number, runs: readonly Run[]): Run[] {
 
 /** The pages of runs. */
 export function pagesOf(runs: readonly Run[]): number[] {
-  return runs.flatMap(({ first, count }) =>
-    Array.from({ length: count }, (_, index) => first + index)
-  );
+  const pages: number[] = [];
+  for (const { first, count } of runs) {
+    for (let page = first; page < first + count; page++) pages.push(page);
+  }
+  return pages;
 }
 
 /** How many pages are in runs. */
