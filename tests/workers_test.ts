@@ -156,15 +156,14 @@ for (const tracker of TRACKERS) {
       Deno.test(`${name}, ${what}`, async () => {
         using temporary = temporaryDirectory();
         const size = 512 * PAGE;
-        await using loom = await Loom.open(temporary.path, {
-          size,
-          tracker,
-          load,
-          shared: true,
-        });
-        const words = new Uint32Array(loom.buffer);
-        words.fill(1);
-        await loom.save();
+        const open = () => Loom.open(temporary.path, { size, tracker, load, shared: true });
+        {
+          await using loom = await open();
+          new Uint32Array(loom.buffer).fill(1);
+          await loom.save();
+        }
+        // Only now its pages may be mapped from the image.
+        await using loom = await open();
         const buffer = loom.buffer as SharedArrayBuffer;
         const writers = new GatedWriters(buffer, first, end, change(loom, 0) !== undefined);
         await writers.stop();
