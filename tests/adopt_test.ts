@@ -10,6 +10,7 @@ import { writeFully } from "../src/storage.ts";
 import { SimulatedDisk } from "./simulation/disk.ts";
 import { survivors } from "./simulation/power_cut.ts";
 import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import { Interrupted } from "./support/interrupted.ts";
 import { controlOf, type HandmadePatch, memoryOf } from "./support/patches.ts";
 import { Random } from "./support/random.ts";
 
@@ -142,13 +143,8 @@ function filesOf(disk: SimulatedDisk): [string, Uint8Array][] {
 
 /** A patch of pages 1 and 2, of which page 1 is applied; and the image two saves before it. */
 function halfApplied(): { disk: SimulatedDisk; older: Uint8Array } {
-  const disk = new SimulatedDisk();
-  runSync(perform(disk.createDirectory(HOME)));
-  let left: SimulatedDisk | undefined;
-  const storage = new FailingStorage(({ action, name }) => {
-    if (action === "write" && name === "image.bin") left = disk.fork();
-  }, disk);
-  const loom = openSyncOn(storage, HOME, { ...options, journal: false });
+  const life = new Interrupted(HOME, { ...options, journal: false });
+  const { disk, loom } = life;
   const bytes = new Uint8Array(loom.buffer);
   let older: Uint8Array | undefined;
   for (const [save, end] of [[1, 5], [2, 5], [3, 3]]) {
@@ -157,9 +153,10 @@ function halfApplied(): { disk: SimulatedDisk; older: Uint8Array } {
     if (save === 1) older = read(disk, "image.bin")!;
   }
   loom.closeSync();
-  const image = read(left!, "image.bin")!;
-  put(left!, "image.bin", image.fill(3, PAGE, 2 * PAGE));
-  return { disk: left!, older: older! };
+  const left = life.left!;
+  const image = read(left, "image.bin")!;
+  put(left, "image.bin", image.fill(3, PAGE, 2 * PAGE));
+  return { disk: left, older: older! };
 }
 
 /** Adopting is refused, and changes nothing. */

@@ -8,10 +8,10 @@ import { LoomError } from "../src/errors.ts";
 import { mend, type MendOptions, type Remedy } from "../src/mend.ts";
 import { perform, runSync } from "../src/protocol.ts";
 import { writeFully } from "../src/storage.ts";
-import { SimulatedDisk } from "./simulation/disk.ts";
+import type { SimulatedDisk } from "./simulation/disk.ts";
 import { survivors } from "./simulation/power_cut.ts";
 import { sameBytes } from "./support/contents.ts";
-import { FailingStorage, openSyncOn } from "./support/failing_storage.ts";
+import { Interrupted } from "./support/interrupted.ts";
 import { controlOf, type HandmadePatch, memoryOf } from "./support/patches.ts";
 import { Random } from "./support/random.ts";
 
@@ -21,22 +21,17 @@ const options = { size: 64 * 1024, pageSize: PAGE, load: "copy" } as const;
 
 /** A directory with a committed save of pages 1 and 2, of which page 1 is applied. */
 function halfApplied(): SimulatedDisk {
-  const disk = new SimulatedDisk();
-  runSync(perform(disk.createDirectory(HOME)));
-  let left: SimulatedDisk | undefined;
-  const storage = new FailingStorage(({ action, name }) => {
-    if (action === "write" && name === "image.bin") left = disk.fork();
-  }, disk);
-  const loom = openSyncOn(storage, HOME, options);
+  const life = new Interrupted(HOME, options);
+  const { loom } = life;
   const bytes = new Uint8Array(loom.buffer);
   bytes.fill(1, 0, 4 * PAGE);
   loom.saveSync();
   bytes.fill(2, PAGE, 3 * PAGE);
-  left = undefined;
+  life.left = undefined;
   loom.saveSync();
   loom.closeSync();
-  write(left!, "image.bin", PAGE, new Uint8Array(PAGE).fill(2));
-  return left!;
+  write(life.left!, "image.bin", PAGE, new Uint8Array(PAGE).fill(2));
+  return life.left!;
 }
 
 /** Pages of a size for which saves in the journal leave patches. */
@@ -44,13 +39,8 @@ const LARGE = 16384;
 
 /** A directory with saves in the journal, which carry something, and a patch for Vere. */
 function journaled(): SimulatedDisk {
-  const disk = new SimulatedDisk();
-  runSync(perform(disk.createDirectory(HOME)));
-  let left: SimulatedDisk | undefined;
-  const storage = new FailingStorage(({ action, name }) => {
-    if (action === "write" && name === "image.bin") left = disk.fork();
-  }, disk);
-  const loom = openSyncOn(storage, HOME, { size: 8 * LARGE, load: "copy" });
+  const life = new Interrupted(HOME, { size: 8 * LARGE, load: "copy" });
+  const { loom } = life;
   const bytes = new Uint8Array(loom.buffer);
   for (let save = 1; save < 6; save++) {
     bytes.fill(save, 0, 2 * LARGE);
@@ -58,8 +48,8 @@ function journaled(): SimulatedDisk {
   }
   loom.closeSync();
   // The power stayed on: by now the disk has all of it.
-  for (const content of left!.directories.get(HOME)!.current.values()) content.sync();
-  return left!;
+  for (const content of life.left!.directories.get(HOME)!.current.values()) content.sync();
+  return life.left!;
 }
 
 function write(disk: SimulatedDisk, name: string, position: number, bytes: Uint8Array): void {

@@ -7,8 +7,8 @@ import type { SaveProgress, SaveReport } from "../save.ts";
 export interface SaveOptions {
   /**
    * Says of a dirty page whether the program has freed it: such pages are left
-   * out of the image, and what they hold may be lost. It may write to the loom itself: what
-   * it writes to other pages is saved with them.
+   * out of the image, and what they hold may be lost, whatever becomes of the save. It may
+   * write to the loom itself: what it writes to other pages is saved with them.
    */
   isFree?: (page: number) => boolean;
   /**
