@@ -1,362 +1,186 @@
 /** Saves off the thread: what they capture, what they let be, and how they are undone. */
 import { assert, assertEquals, assertGreater, assertRejects, assertThrows } from "@std/assert";
-import { Buffer } from "node:buffer";
 import { Loom, LoomError, type LoomOptions } from "../mod.ts";
-import { hasPatch, savedContentsOf } from "./support/contents.ts";
 import { FailingStorage, openOn } from "./support/failing_storage.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
-import { TRACKERS, worksWithScratch } from "./support/trackers.ts";
+import { TRACKERS } from "./support/trackers.ts";
+import { inEachMode, PAGE, turn } from "./support/twin.ts";
 
-const PAGE = 16384;
-const PAGES = 64;
+inEachMode("a save captures memory at the call", async (twin, loom) => {
+  twin.write(3, 100);
+  twin.write(40, 101);
+  const captured = twin.model.slice();
+  const saving = loom.save();
+  twin.write(3, 200);
+  twin.write(3, 201, 1);
+  twin.write(7, 202);
+  twin.write(35, 203);
+  twin.write(40, 204, 5);
+  twin.write(50, 205);
+  const report = await saving;
+  assertEquals([report.written, report.imagePages], [2, 41]);
+  twin.assertImage(captured);
+  assertEquals(loom.check(), []);
 
-/** A loom and a model of its memory, which are written together. */
-class Twin {
-  readonly bytes: Uint8Array;
-  readonly model: Uint8Array;
+  const next = await loom.save();
+  assertEquals([next.written, next.imagePages], [5, 51]);
+  twin.assertImage();
+  twin.assertMemory();
+  assertEquals((await loom.save()).written, 0);
+});
 
-  constructor(readonly loom: Loom, readonly directory: string) {
-    this.bytes = new Uint8Array(loom.buffer);
-    this.model = new Uint8Array(loom.size);
-    for (let page = 0; page < 32; page++) this.model.fill(page, page * PAGE, (page + 1) * PAGE);
-  }
+inEachMode("the invariants hold while an image grows", async (twin, loom) => {
+  twin.write(60, 7);
+  const saving = loom.save();
+  assertEquals(loom.check(), []);
+  await saving.committed;
+  assertEquals(loom.check(), []);
+  await saving;
+  assertEquals(loom.check(), []);
+});
 
-  fill(page: number, count: number, value: number): void {
-    for (const memory of [this.bytes, this.model]) {
-      memory.fill(value, page * PAGE, (page + count) * PAGE);
+inEachMode("writes go on while a save does, and none is lost", async (twin, loom) => {
+  let writes = 0;
+  const write = () => {
+    for (let count = 0; count < 20; count++, writes++) {
+      twin.write(writes * 31 % 48, writes, writes * 7919 % PAGE);
     }
+  };
+  for (let round = 0; round < 4; round++) {
+    write();
+    const captured = twin.model.slice();
+    let saving = true;
+    const done = loom.save().finally(() => saving = false);
+    while (saving) {
+      write();
+      await turn();
+    }
+    await done;
+    twin.assertImage(captured);
+    twin.assertMemory();
   }
+  await loom.save();
+  twin.assertImage();
+  assertEquals((await loom.save()).written, 0);
+});
 
-  write(page: number, value: number, offset = 0): void {
-    this.bytes[page * PAGE + offset] = this.model[page * PAGE + offset] = value;
+inEachMode(
+  "pages that are cleared while a save is under way stay cleared",
+  async (twin, loom) => {
+    for (const page of [3, 40, 42]) twin.fill(page, 1, 99);
+    const captured = twin.model.slice();
+    const saving = loom.save();
+    for (const page of [3, 40]) twin.fill(page, 1, 0);
+    await saving;
+    twin.assertImage(captured);
+    twin.assertMemory();
+    assertEquals((await loom.save()).written, 2);
+    twin.assertImage();
+  },
+);
+
+inEachMode("a second save waits for the first", async (twin, loom) => {
+  twin.write(0, 1);
+  const finished: number[] = [];
+  const save = (name: number) => loom.save().finally(() => finished.push(name));
+  const first = save(1);
+  twin.write(1, 2);
+  const second = save(2);
+  const third = save(3);
+  const reports = await Promise.all([first, second, third]);
+  assertEquals(reports.map(({ written }) => written), [1, 1, 0]);
+  assertEquals(finished, [1, 2, 3]);
+  twin.assertImage();
+});
+
+inEachMode("calls that can't wait are BUSY while a save is under way", async (twin, loom) => {
+  twin.write(0, 1);
+  const saving = loom.save();
+  for (const call of [() => loom.saveSync(), () => loom.closeSync(), () => loom.verify()]) {
+    assertEquals(assertThrows(call, LoomError).code, "BUSY", String(call));
   }
+  assertEquals((await saving).written, 1);
+  assertEquals(loom.saveSync().written, 0);
+});
 
-  assertMemory(): void {
-    assertEquals(
-      Buffer.compare(this.bytes, this.model),
-      0,
-      "the memory differs from the model",
-    );
-  }
+inEachMode("close waits for the save", async (twin, loom) => {
+  twin.write(0, 1);
+  const saving = loom.save();
+  const closing = loom.close();
+  const late = loom.save();
+  const refused = assertRejects(() => late, LoomError);
+  await closing;
+  assertEquals((await saving).written, 1);
+  assertEquals((await refused).code, "CLOSED");
+  assertEquals(Deno.readFileSync(`${twin.directory}/image.bin`)[0], 1);
+  assertEquals(twin.bytes[0], twin.bytes.length === 0 ? undefined : 0);
+});
 
-  /** Compares image.bin, as long as it is now, with the model or an earlier state of it. */
-  assertImage(model = this.model): void {
-    const image = Deno.readFileSync(`${this.directory}/image.bin`);
-    assertEquals(image.length, this.loom.stats().imagePages * PAGE);
-    const expected = model.subarray(0, image.length);
-    assertEquals(Buffer.compare(image, expected), 0, "the image differs from the model");
-  }
+inEachMode("an abort before the commit undoes the save", async (twin, loom) => {
+  twin.write(2, 90);
+  twin.write(40, 91);
+  const before = twin.onDisk();
+  const { dirtyPages } = loom.stats();
+  const controller = new AbortController();
+  const saving = loom.save({ signal: controller.signal });
+  twin.write(2, 92, 1);
+  twin.write(3, 93);
+  const reason = new Error("enough");
+  controller.abort(reason);
+  assertEquals(await assertRejects(() => saving, Error), reason);
+  assertEquals(twin.onDisk(), before);
+  assertEquals(loom.stats().dirtyPages, dirtyPages + 1);
+  assertEquals(loom.check(), []);
+  assertEquals((await loom.save()).written, 3);
+  twin.assertImage();
+  twin.assertMemory();
+});
 
-  /** What open would find, the files of patches that were applied left out. */
-  onDisk(): Record<string, string> {
-    const isPatch = hasPatch(this.directory);
-    const files = Object.entries(savedContentsOf(this.directory));
-    return Object.fromEntries(
-      files.filter(([name]) => isPatch || !/^(memory|control)\./.test(name)),
-    );
-  }
-}
+inEachMode(
+  "a signal that was aborted before the call stops the save at once",
+  async (twin, loom) => {
+    twin.write(0, 1);
+    const signal = AbortSignal.abort(new Error("too late"));
+    await assertRejects(() => loom.save({ signal }), Error, "too late");
+    assertEquals(loom.stats().dirtyPages, 1);
+  },
+);
 
-/** How a loom can lie in memory. */
-const MODES: Record<string, (directory: string) => LoomOptions> = {
-  "mapped": () => ({}),
-  "copied": () => ({ load: "copy" }),
-  "with a scratch file": (directory) => ({ scratch: `${directory}.scratch` }),
-  "copied, with a scratch file": (directory) => ({
-    load: "copy",
-    scratch: `${directory}.scratch`,
-  }),
-  "shared": () => ({ shared: true }),
-};
-
-/** One turn of the event loop. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
+inEachMode(
+  "aborted at any moment, a save is done in full or not at all",
+  async (twin, loom) => {
+    let undone = 0;
+    let done = 0;
+    // Each round gives the save some turns more before it is aborted; on a busy machine
+    // one may take very many.
+    for (let round = 0, turns = 0; done < 2; round++, turns += 1 + (turns >> 3)) {
+      twin.write(0, round + 1);
+      twin.write(33 + round % 8, round + 1);
+      const before = twin.onDisk();
+      const controller = new AbortController();
+      let ended = false;
+      const saving = loom.save({ signal: controller.signal })
+        .then(() => true, (error) => error === "stop" ? false : Promise.reject(error))
+        .finally(() => ended = true);
+      for (let count = 0; count < turns && !ended; count++) await turn();
+      if (ended) done++;
+      controller.abort("stop");
+      if (await saving) {
+        twin.assertImage();
+      } else {
+        undone++;
+        assertEquals(twin.onDisk(), before);
+        assertGreater(loom.stats().dirtyPages, 1);
+      }
+      twin.assertMemory();
+      assertEquals(loom.check(), []);
+      assert(round < 1000, "a save must end");
+    }
+    assertGreater(undone, 0);
+  },
+);
 
 for (const tracker of TRACKERS) {
-  for (const [mode, modeOptions] of Object.entries(MODES)) {
-    if (modeOptions("").scratch !== undefined && !worksWithScratch(tracker)) continue;
-    /** Gives each test a loom with an image of 32 pages, each full of its number. */
-    const test = (name: string, act: (twin: Twin, loom: Loom) => Promise<void>) =>
-      Deno.test(`${tracker}, ${mode}: ${name}`, async () => {
-        using temporary = temporaryDirectory();
-        const directory = `${temporary.path}/state`;
-        const size = PAGES * PAGE;
-        {
-          using loom = Loom.openSync(directory, { size, tracker });
-          const twin = new Twin(loom, directory);
-          twin.bytes.set(twin.model.subarray(0, 32 * PAGE));
-          loom.saveSync();
-        }
-        const options = { size, tracker, validate: true, ...modeOptions(directory) };
-        await using loom = await Loom.open(directory, options);
-        await act(new Twin(loom, directory), loom);
-      });
-
-    test("a save captures memory at the call", async (twin, loom) => {
-      twin.write(3, 100);
-      twin.write(40, 101);
-      const captured = twin.model.slice();
-      const saving = loom.save();
-      twin.write(3, 200);
-      twin.write(3, 201, 1);
-      twin.write(7, 202);
-      twin.write(35, 203);
-      twin.write(40, 204, 5);
-      twin.write(50, 205);
-      const report = await saving;
-      assertEquals([report.written, report.imagePages], [2, 41]);
-      twin.assertImage(captured);
-      assertEquals(loom.check(), []);
-
-      const next = await loom.save();
-      assertEquals([next.written, next.imagePages], [5, 51]);
-      twin.assertImage();
-      twin.assertMemory();
-      assertEquals((await loom.save()).written, 0);
-    });
-
-    test("the invariants hold while an image grows", async (twin, loom) => {
-      twin.write(60, 7);
-      const saving = loom.save();
-      assertEquals(loom.check(), []);
-      await saving.committed;
-      assertEquals(loom.check(), []);
-      await saving;
-      assertEquals(loom.check(), []);
-    });
-
-    test("writes go on while a save does, and none is lost", async (twin, loom) => {
-      let writes = 0;
-      const write = () => {
-        for (let count = 0; count < 20; count++, writes++) {
-          twin.write(writes * 31 % 48, writes, writes * 7919 % PAGE);
-        }
-      };
-      for (let round = 0; round < 4; round++) {
-        write();
-        const captured = twin.model.slice();
-        let saving = true;
-        const done = loom.save().finally(() => saving = false);
-        while (saving) {
-          write();
-          await turn();
-        }
-        await done;
-        twin.assertImage(captured);
-        twin.assertMemory();
-      }
-      await loom.save();
-      twin.assertImage();
-      assertEquals((await loom.save()).written, 0);
-    });
-
-    test(
-      "pages that are cleared while a save is under way stay cleared",
-      async (twin, loom) => {
-        for (const page of [3, 40, 42]) twin.fill(page, 1, 99);
-        const captured = twin.model.slice();
-        const saving = loom.save();
-        for (const page of [3, 40]) twin.fill(page, 1, 0);
-        await saving;
-        twin.assertImage(captured);
-        twin.assertMemory();
-        assertEquals((await loom.save()).written, 2);
-        twin.assertImage();
-      },
-    );
-
-    test("the free space may be used again while a save is under way", async (twin, loom) => {
-      loom.setWatermarks(32 * PAGE, 60 * PAGE);
-      twin.write(5, 99);
-      const saving = loom.save();
-      loom.setWatermarks(36 * PAGE, 58 * PAGE);
-      twin.fill(32, 4, 77);
-      twin.fill(58, 2, 78);
-      await saving;
-      for (const [page, value] of [[32, 77], [35, 77], [58, 78], [59, 78]]) {
-        assertEquals(twin.bytes[page * PAGE], value, `page ${page}`);
-      }
-      assertEquals((await loom.save()).written, 4);
-      twin.assertImage();
-    });
-
-    test("what is written behind a cut that is under way stays", async (twin, loom) => {
-      loom.setWatermarks(8 * PAGE);
-      const saving = loom.save();
-      twin.fill(8, 1, 55);
-      twin.fill(9, 1, 56);
-      const report = await saving;
-      assertEquals([report.truncated, report.imagePages], [24, 8]);
-      twin.assertImage();
-      loom.setWatermarks(10 * PAGE);
-      assertEquals(loom.check(), []);
-      assertEquals((await loom.save()).written, 2);
-      twin.assertImage();
-    });
-
-    test(
-      "a page that was free at the call keeps what is written during the save",
-      async (twin, loom) => {
-        twin.write(4, 99);
-        twin.write(5, 99);
-        const saving = loom.save({ isFree: (page) => page === 4 || page === 5 });
-        twin.fill(5, 1, 66);
-        const report = await saving;
-        assertEquals([report.written, report.skipped], [0, 2]);
-        // What a free page held is lost: it is the image's again.
-        twin.model[4 * PAGE] = 4;
-        twin.assertMemory();
-        assertEquals((await loom.save()).written, 1);
-        twin.assertImage();
-      },
-    );
-
-    test(
-      "a page that was free at the call, and is used anew, keeps what it happens to hold",
-      async (twin, loom) => {
-        for (const page of [4, 40]) {
-          twin.fill(page, 1, 0);
-          twin.write(page, 1);
-        }
-        const saving = loom.save({ isFree: (page) => page === 4 || page === 40 });
-        for (const page of [4, 40]) {
-          twin.fill(page, 1, 0);
-          twin.write(page, 1);
-        }
-        await saving;
-        twin.assertMemory();
-        await loom.save();
-        twin.assertImage();
-      },
-    );
-
-    test("the free space may be anywhere while a save goes on", async (twin, loom) => {
-      // The image grows over pages that nobody has touched.
-      twin.write(40, 101);
-      const ends = [[2, 39], [33, 36], [1, 4]];
-      for (const aborts of [false, true]) {
-        for (const [low, high] of ends) {
-          twin.write(0, low);
-          const abort = new AbortController();
-          const saving = loom.save({ signal: abort.signal });
-          loom.setWatermarks(low * PAGE, high * PAGE);
-          twin.write(0, high, 1);
-          if (aborts) abort.abort("enough");
-          await saving.catch((reason) => assertEquals(reason, "enough"));
-          const { guardPage, guardHits } = loom.stats();
-          assert(guardPage! > low && guardPage! < high, `${guardPage}: ${low} to ${high}`);
-          assertEquals(guardHits, 0);
-          assertEquals(loom.check(), []);
-          // Which takes the guard page away: all can be read then.
-          loom.setWatermarks(PAGES * PAGE);
-          twin.assertMemory();
-        }
-      }
-      await loom.save();
-      twin.assertImage();
-    });
-
-    test("a second save waits for the first", async (twin, loom) => {
-      twin.write(0, 1);
-      const finished: number[] = [];
-      const save = (name: number) => loom.save().finally(() => finished.push(name));
-      const first = save(1);
-      twin.write(1, 2);
-      const second = save(2);
-      const third = save(3);
-      const reports = await Promise.all([first, second, third]);
-      assertEquals(reports.map(({ written }) => written), [1, 1, 0]);
-      assertEquals(finished, [1, 2, 3]);
-      twin.assertImage();
-    });
-
-    test("calls that can't wait are BUSY while a save is under way", async (twin, loom) => {
-      twin.write(0, 1);
-      const saving = loom.save();
-      for (const call of [() => loom.saveSync(), () => loom.closeSync(), () => loom.verify()]) {
-        assertEquals(assertThrows(call, LoomError).code, "BUSY", String(call));
-      }
-      assertEquals((await saving).written, 1);
-      assertEquals(loom.saveSync().written, 0);
-    });
-
-    test("close waits for the save", async (twin, loom) => {
-      twin.write(0, 1);
-      const saving = loom.save();
-      const closing = loom.close();
-      const late = loom.save();
-      const refused = assertRejects(() => late, LoomError);
-      await closing;
-      assertEquals((await saving).written, 1);
-      assertEquals((await refused).code, "CLOSED");
-      assertEquals(Deno.readFileSync(`${twin.directory}/image.bin`)[0], 1);
-      assertEquals(twin.bytes[0], twin.bytes.length === 0 ? undefined : 0);
-    });
-
-    test("an abort before the commit undoes the save", async (twin, loom) => {
-      twin.write(2, 90);
-      twin.write(40, 91);
-      const before = twin.onDisk();
-      const { dirtyPages } = loom.stats();
-      const controller = new AbortController();
-      const saving = loom.save({ signal: controller.signal });
-      twin.write(2, 92, 1);
-      twin.write(3, 93);
-      const reason = new Error("enough");
-      controller.abort(reason);
-      assertEquals(await assertRejects(() => saving, Error), reason);
-      assertEquals(twin.onDisk(), before);
-      assertEquals(loom.stats().dirtyPages, dirtyPages + 1);
-      assertEquals(loom.check(), []);
-      assertEquals((await loom.save()).written, 3);
-      twin.assertImage();
-      twin.assertMemory();
-    });
-
-    test(
-      "a signal that was aborted before the call stops the save at once",
-      async (twin, loom) => {
-        twin.write(0, 1);
-        const signal = AbortSignal.abort(new Error("too late"));
-        await assertRejects(() => loom.save({ signal }), Error, "too late");
-        assertEquals(loom.stats().dirtyPages, 1);
-      },
-    );
-
-    test("aborted at any moment, a save is done in full or not at all", async (twin, loom) => {
-      let undone = 0;
-      let done = 0;
-      // Each round gives the save some turns more before it is aborted; on a busy machine
-      // one may take very many.
-      for (let round = 0, turns = 0; done < 2; round++, turns += 1 + (turns >> 3)) {
-        twin.write(0, round + 1);
-        twin.write(33 + round % 8, round + 1);
-        const before = twin.onDisk();
-        const controller = new AbortController();
-        let ended = false;
-        const saving = loom.save({ signal: controller.signal })
-          .then(() => true, (error) => error === "stop" ? false : Promise.reject(error))
-          .finally(() => ended = true);
-        for (let count = 0; count < turns && !ended; count++) await turn();
-        if (ended) done++;
-        controller.abort("stop");
-        if (await saving) {
-          twin.assertImage();
-        } else {
-          undone++;
-          assertEquals(twin.onDisk(), before);
-          assertGreater(loom.stats().dirtyPages, 1);
-        }
-        twin.assertMemory();
-        assertEquals(loom.check(), []);
-        assert(round < 1000, "a save must end");
-      }
-      assertGreater(undone, 0);
-    });
-  }
-
   Deno.test(`${tracker}: a save that finds nothing to write can be aborted at its end`, async () => {
     using directory = temporaryDirectory();
     const storage = new FailingStorage();
